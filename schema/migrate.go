@@ -1,0 +1,92 @@
+package schema
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// MigrateStore brings the store's database to the newest schema. It runs as the
+// database's owner, applies what is missing, each migration in a transaction of
+// its own, and can be run again after half of it failed. Two at once wait for
+// each other. It returns the names of the migrations that it applied.
+func MigrateStore(ctx context.Context, dsn string) ([]string, error) {
+	return migrate(ctx, dsn, "events", "store")
+}
+
+// migrate applies whole sets of migrations, each with a version table of its
+// own, so that the tables about events are written once for every database.
+func migrate(ctx context.Context, dsn string, sets ...string) ([]string, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	db := stdlib.OpenDB(*cfg)
+	defer db.Close()
+	var applied []string
+	for _, set := range sets {
+		files, err := fs.Sub(migrations, "migrations/"+set)
+		if err != nil {
+			return applied, fmt.Errorf("migrate %s: %w", set, err)
+		}
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
+		if err != nil {
+			return applied, fmt.Errorf("migrate %s: %w", set, err)
+		}
+		provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+			goose.WithTableName("migrations_"+set), goose.WithSessionLocker(locker))
+		if err != nil {
+			return applied, fmt.Errorf("migrate %s: %w", set, err)
+		}
+		results, err := provider.Up(ctx)
+		for _, r := range results {
+			applied = append(applied, set+"/"+r.Source.Path)
+		}
+		if err != nil {
+			return applied, fmt.Errorf("migrate %s: %w", set, withHint(err))
+		}
+	}
+	return applied, nil
+}
+
+// withHint adds the mend that a migration itself states, which the driver
+// leaves out of the error's text.
+func withHint(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Hint != "" {
+		return fmt.Errorf("%w. %s", err, pg.Hint)
+	}
+	return err
+}
+
+// PartitionInterval is how often each part calls EnsurePartitions.
+const PartitionInterval = time.Hour
+
+// EnsurePartitions makes what is missing of the partitions for the next 14 UTC
+// days. Any role of Restock may call it, as often as it likes, and at once.
+func EnsurePartitions(ctx context.Context, db Execer) error {
+	if _, err := db.Exec(ctx, `SELECT ensure_partitions()`); err != nil {
+		return fmt.Errorf("ensure partitions: %w", err)
+	}
+	return nil
+}
+
+// IsMissingPartition tells whether an insert failed because the day of its row
+// has no partition. EnsurePartitions mends it where the day is near.
+func IsMissingPartition(err error) bool {
+	var pg *pgconn.PgError
+	// A violated CHECK has the same code, but names its constraint.
+	return errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == ""
+}

@@ -1,0 +1,14 @@
+-- The only statement that writes an outbox row. It stamps the body's time from
+-- the same clock that chooses the row's day, so that a consumer that sees only
+-- the body finds the day that the event's rows are kept under.
+
+-- +goose Up
+-- +goose StatementBegin
+CREATE FUNCTION append_event(p_id uuid, p_type text, p_group text, p_subject text, p_attributes jsonb, p_body text, p_traceparent text)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO outbox (id, type, message_group, subject, attributes, body, traceparent)
+    VALUES (p_id, p_type, p_group, p_subject, p_attributes,
+            '{"time":"' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '",' || substr(p_body, 2),
+            p_traceparent);
+$$;
+-- +goose StatementEnd
