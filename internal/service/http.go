@@ -111,9 +111,9 @@ func Stopping(ctx context.Context) <-chan struct{} {
 }
 
 // Listen opens a TCP listener; a taken port is an error that says so.
-func Listen(ctx context.Context, addr string) (net.Listener, error) {
+func Listen(addr string) (net.Listener, error) {
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", addr)
+	ln, err := lc.Listen(context.Background(), "tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: the port is taken by another process; choose another address: %w", addr, err)
 	}
