@@ -90,10 +90,10 @@ func (p *httpPart) run(ctx context.Context) error {
 	defer cancel()
 	err := p.server.Shutdown(deadline)
 	if err != nil {
-		cut()
 		err = errors.Join(
 			fmt.Errorf("stop HTTP on %s: requests still under way after %s were cut: %w", p.ln.Addr(), p.grace, err),
 			p.server.Close())
+		cut() // after the close, so that a handler which gives up now is not heard as if it had finished
 	}
 	<-served
 	return err
