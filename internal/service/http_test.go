@@ -30,8 +30,15 @@ func serve(t *testing.T, h http.Handler, opts ...service.HTTPOption) server {
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	s := server{addr: ln.Addr().String(), stop: stop, err: make(chan error, 1)}
-	go func() { s.err <- service.HTTP(ln, h, opts...)(ctx) }()
-	t.Cleanup(stop)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.err <- service.HTTP(ln, h, opts...)(ctx)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
 	return s
 }
 
