@@ -1,0 +1,38 @@
+// Package relay publishes an outbox table to SNS FIFO by logical replication.
+// It is a library, and knows nothing of what the events mean: any table with
+// the outbox's columns that stands in a publication, any topic.
+//
+//	stream -> window -> ledger look-up -> lanes -> batches -> SNS
+//	   ^                                                       |
+//	   +---- confirm <- cursor <- ledger <---------------------+
+//
+// # Delivery
+//
+// A committed row is published at least once, an aborted one never. What SNS
+// will never take is parked with its reason, visible in the table parked, and
+// counts as dealt with. Postgres is told that a position is flushed only when
+// every transaction up to it is published or parked and the ledger says so
+// durably; a position once reported never goes back.
+//
+// # Order
+//
+// Within a message group events are published in commit order: at most one
+// entry of a group is in flight, and one that fails holds its own group and no
+// other. Between groups there is no order. A group therefore publishes at most
+// one event per round trip to SNS; many groups publish side by side.
+//
+// # Duplicates
+//
+// A crash between SNS's answer and the ledger's commit, a lost answer, or a
+// slot that went back with a crashed server make the relay meet an event again.
+// It skips what the ledger holds; what it does send again carries the same
+// deduplication id, which SNS drops for five minutes and a consumer's inbox
+// for as long as the event exists.
+//
+// # Stopping
+//
+// Run takes no more, lets what is in flight finish under StopTimeout, records
+// it, confirms it and closes. When Postgres itself shuts down, the replication
+// connection is closed at once, because a walsender that waits for
+// confirmations would keep the server from ever stopping.
+package relay

@@ -1,0 +1,78 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/restock-dev/restock/internal/service"
+)
+
+// guard is an ordinary connection beside the replication one, with two uses. Its
+// session advisory lock keeps a second relay off the slot, also while the slot is
+// not active yet. And it learns at once that the server shuts down: a walsender
+// is the last to be told, and waits for confirmations that may never come.
+type guard struct{ conn *pgx.Conn }
+
+// standbyEvery is how often a standby tries for the lock. It asks rather than
+// waits, because a statement that waits holds a snapshot, and vacuum with it.
+const standbyEvery = time.Second
+
+// openGuard connects and returns with the lock held. waiting is called once if
+// another relay has it.
+func openGuard(ctx context.Context, cfg Config, waiting func()) (*guard, error) {
+	pc, err := pgx.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("parse the database address: %w", err)
+	}
+	pc.RuntimeParams["application_name"] = cfg.Slot + "_guard"
+	conn, err := pgx.ConnectConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	g := &guard{conn: conn}
+	if err := g.lock(ctx, cfg.Slot, waiting); err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *guard) lock(ctx context.Context, slot string, waiting func()) error {
+	for first := true; ; first = false {
+		var held bool
+		err := g.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('restock:relay:' || $1, 0))`, slot).Scan(&held)
+		switch {
+		case err != nil:
+			return fmt.Errorf("take the lock of slot %s: %w", slot, err)
+		case held:
+			return nil
+		case first:
+			waiting()
+		}
+		if err := service.Sleep(ctx, standbyEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// watch returns when the connection is lost, or with nil when ctx ends. The
+// server says nothing on it but that it is going.
+func (g *guard) watch(ctx context.Context) error {
+	for {
+		if _, err := g.conn.WaitForNotification(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("the lock's connection was lost: %w", err)
+		}
+	}
+}
+
+func (g *guard) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = g.conn.Close(ctx) // the lock goes with the session, however it ends
+}

@@ -1,0 +1,113 @@
+package relay
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// entry is one event on its way.
+type entry struct {
+	position Position
+	event    schema.Event
+	poison   error // why it can never be published; nil when it can be tried
+	recorded bool  // the ledger had it already
+	size     int   // what SNS counts, in bytes
+	memory   int   // what the window counts, in bytes
+	failures int
+}
+
+// lanes keeps the events that wait, each message group in a lane of its own. A
+// lane has at most one entry in flight. lanes is pure and for one goroutine.
+type lanes struct {
+	byGroup map[string]*lane
+	ready   []*lane // lanes whose head may go, in the order they became ready
+	held    heldLanes
+}
+
+type lane struct {
+	group   string
+	entries []*entry // head first; the head stays until it is done
+	until   time.Time
+}
+
+func newLanes() *lanes { return &lanes{byGroup: make(map[string]*lane)} }
+
+// push adds e behind all that waits of its group.
+func (l *lanes) push(e *entry) {
+	ln := l.byGroup[e.event.Group]
+	if ln == nil {
+		ln = &lane{group: e.event.Group}
+		l.byGroup[ln.group] = ln
+		l.ready = append(l.ready, ln)
+	}
+	ln.entries = append(ln.entries, e)
+}
+
+// next takes the heads of up to maxEntries ready lanes whose sizes sum to at
+// most maxBytes, into flight together. The first one goes whatever its size. It
+// returns nothing when no lane is ready.
+func (l *lanes) next(now time.Time, maxEntries, maxBytes int) []*entry {
+	for len(l.held) > 0 && !l.held[0].until.After(now) {
+		l.ready = append(l.ready, heap.Pop(&l.held).(*lane))
+	}
+	var batch []*entry
+	bytes := 0
+	for len(l.ready) > 0 && len(batch) < maxEntries {
+		head := l.ready[0].entries[0]
+		if len(batch) > 0 && bytes+head.size > maxBytes {
+			break
+		}
+		batch = append(batch, head)
+		bytes += head.size
+		if l.ready = l.ready[1:]; len(l.ready) == 0 {
+			l.ready = nil
+		}
+	}
+	return batch
+}
+
+// done ends an entry in flight: it was published or parked, and the next of its
+// group may go.
+func (l *lanes) done(e *entry) {
+	ln := l.byGroup[e.event.Group]
+	ln.entries[0] = nil
+	ln.entries = ln.entries[1:]
+	if len(ln.entries) == 0 {
+		delete(l.byGroup, ln.group)
+		return
+	}
+	l.ready = append(l.ready, ln)
+}
+
+// hold puts an entry in flight back to the head of its lane, which may not go
+// before until.
+func (l *lanes) hold(e *entry, until time.Time) {
+	ln := l.byGroup[e.event.Group]
+	ln.until = until
+	heap.Push(&l.held, ln)
+}
+
+// due is when the next held lane may go; false when none is held.
+func (l *lanes) due() (time.Time, bool) {
+	if len(l.held) == 0 {
+		return time.Time{}, false
+	}
+	return l.held[0].until, true
+}
+
+// heldLanes is a heap, soonest first.
+type heldLanes []*lane
+
+func (h heldLanes) Len() int           { return len(h) }
+func (h heldLanes) Less(i, j int) bool { return h[i].until.Before(h[j].until) }
+func (h heldLanes) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *heldLanes) Push(x any)        { *h = append(*h, x.(*lane)) }
+func (h *heldLanes) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return last
+}

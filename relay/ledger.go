@@ -1,0 +1,158 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
+)
+
+// outcome is what became of an entry.
+type outcome struct {
+	entry          *entry
+	messageID      string
+	sequenceNumber string
+	parked         error // the reason, for one that cannot be published
+	reason         string
+}
+
+// origin tells positions of one server's history from those of another.
+type origin struct {
+	system   string
+	timeline int32
+}
+
+// ledger is the durable record of what was published or parked, and of how far
+// that record can reach.
+type ledger struct {
+	pool    *pgxpool.Pool
+	slot    string
+	origin  origin
+	backoff service.Backoff
+	metrics *metrics
+	failed  func(error) // told of each failed try
+}
+
+// watermark is the position above which no row was ever recorded. Where the
+// recorded one is of another history, positions do not compare: everything that
+// the server holds today is then to be looked up.
+func (l *ledger) watermark(ctx context.Context, current pglogrepl.LSN) (pglogrepl.LSN, error) {
+	var was origin
+	var recorded pglogrepl.LSN
+	err := l.pool.QueryRow(ctx,
+		`SELECT system_identifier, timeline, recorded_lsn::text FROM watermarks WHERE slot = $1`, l.slot).
+		Scan(&was.system, &was.timeline, &recorded)
+	switch {
+	case err == pgx.ErrNoRows:
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("read the watermark: %w", err)
+	case was != l.origin:
+		return current, nil
+	}
+	return recorded, nil
+}
+
+// recorded returns which of the events are in the ledger.
+func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]bool, error) {
+	days := make([]time.Time, len(entries))
+	ids := make([]uuid.UUID, len(entries))
+	for i, e := range entries {
+		days[i], ids[i] = e.event.Day, e.event.ID
+	}
+	rows, err := l.pool.Query(ctx,
+		`SELECT event_id FROM ledger WHERE (day, event_id) IN (SELECT * FROM unnest($1::date[], $2::uuid[]))`, days, ids)
+	if err != nil {
+		return nil, fmt.Errorf("look events up in the ledger: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("look events up in the ledger: %w", err)
+	}
+	set := make(map[uuid.UUID]bool, len(found))
+	for _, id := range found {
+		set[id] = true
+	}
+	return set, nil
+}
+
+// record makes the outcomes durable, trying until it has or ctx ends.
+func (l *ledger) record(ctx context.Context, outcomes []outcome) error {
+	return service.Retry(ctx, l.backoff, func(ctx context.Context) error {
+		start := time.Now()
+		err := l.write(ctx, outcomes)
+		if schema.IsMissingPartition(err) {
+			if err = schema.EnsurePartitions(ctx, l.pool); err == nil {
+				err = l.write(ctx, outcomes)
+			}
+		}
+		if err != nil {
+			l.metrics.ledgerFailures.Inc()
+			l.failed(err)
+			return err
+		}
+		l.metrics.ledgerSeconds.Observe(time.Since(start).Seconds())
+		return nil
+	})
+}
+
+// write sends everything in one round trip. Without BEGIN a batch is one
+// transaction, so rows, parked rows and watermark are there together or not.
+func (l *ledger) write(ctx context.Context, outcomes []outcome) error {
+	batch := &pgx.Batch{}
+	l.queueRows(batch, outcomes)
+	l.queueParked(batch, outcomes)
+	l.queueWatermark(batch, outcomes)
+	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("write the ledger: %w", err)
+	}
+	return nil
+}
+
+func (l *ledger) queueRows(batch *pgx.Batch, outcomes []outcome) {
+	n := len(outcomes)
+	days, ids, kinds := make([]time.Time, n), make([]uuid.UUID, n), make([]string, n)
+	messages, sequences := make([]*string, n), make([]*string, n)
+	for i, o := range outcomes {
+		days[i], ids[i], kinds[i] = o.entry.event.Day, o.entry.event.ID, "published"
+		if o.parked != nil {
+			kinds[i] = "parked"
+			continue
+		}
+		messages[i], sequences[i] = &o.messageID, &o.sequenceNumber
+	}
+	batch.Queue(`INSERT INTO ledger (day, event_id, outcome, message_id, sequence_number)
+		SELECT * FROM unnest($1::date[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+		ON CONFLICT DO NOTHING`, days, ids, kinds, messages, sequences)
+}
+
+func (l *ledger) queueParked(batch *pgx.Batch, outcomes []outcome) {
+	for _, o := range outcomes {
+		if o.parked != nil {
+			e := o.entry.event
+			batch.Queue(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
+				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+				e.Day, e.ID, e.Group, e.Seq, o.reason, o.parked.Error())
+		}
+	}
+}
+
+func (l *ledger) queueWatermark(batch *pgx.Batch, outcomes []outcome) {
+	var highest pglogrepl.LSN
+	for _, o := range outcomes {
+		highest = max(highest, o.entry.position.Commit)
+	}
+	batch.Queue(`INSERT INTO watermarks AS w (slot, system_identifier, timeline, recorded_lsn)
+		VALUES ($1, $2, $3, $4::text::pg_lsn)
+		ON CONFLICT (slot) DO UPDATE SET system_identifier = $2, timeline = $3, recorded_at = now(),
+			recorded_lsn = CASE WHEN w.system_identifier = $2 AND w.timeline = $3
+				THEN greatest(w.recorded_lsn, excluded.recorded_lsn) ELSE excluded.recorded_lsn END`,
+		l.slot, l.origin.system, l.origin.timeline, highest.String())
+}

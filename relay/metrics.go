@@ -1,0 +1,74 @@
+package relay
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the relay's, each with the label slot.
+type metrics struct {
+	active         prometheus.Gauge
+	read           prometheus.Counter
+	skipped        prometheus.Counter
+	foreign        prometheus.Counter
+	published      prometheus.Counter
+	parked         prometheus.Counter
+	callFailures   prometheus.Counter
+	entryFailures  prometheus.Counter
+	ledgerFailures prometheus.Counter
+	sessions       prometheus.Counter
+	confirmed      prometheus.Gauge
+	batchEntries   prometheus.Histogram
+	publishSeconds prometheus.Histogram
+	ledgerSeconds  prometheus.Histogram
+}
+
+func newMetrics(cfg Config, r *Relay) *metrics {
+	reg := prometheus.WrapRegistererWith(prometheus.Labels{"slot": cfg.Slot}, cfg.Metrics)
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "restock_relay_" + name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "restock_relay_" + name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	gaugeFunc := func(name, help string, f func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "restock_relay_" + name, Help: help}, f))
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "restock_relay_" + name, Help: help, Buckets: buckets})
+		reg.MustRegister(h)
+		return h
+	}
+	gaugeFunc("publish_lag_seconds", "Age of the oldest commit with an event not yet published or parked; 0 when there is none.",
+		func() float64 { return r.PublishLag().Seconds() })
+	gaugeFunc("read_lag_seconds", "How far reading is behind the database, by the heartbeat.", func() float64 {
+		if s := r.current.Load(); s != nil {
+			return s.heartbeat.readLag().Seconds()
+		}
+		return 0
+	})
+	gaugeFunc("window_bytes", "Memory of the events between being read and being recorded.", func() float64 {
+		if s := r.current.Load(); s != nil {
+			return float64(s.window.bytes())
+		}
+		return 0
+	})
+	seconds := prometheus.ExponentialBuckets(0.0005, 2, 15)
+	return &metrics{
+		active:         gauge("active", "1 while this relay holds the slot and streams, else 0."),
+		read:           counter("events_read_total", "Events read from the stream, repeats included."),
+		skipped:        counter("events_skipped_total", "Events read again that the ledger held already."),
+		foreign:        counter("messages_foreign_total", "Logical messages of others in the stream."),
+		published:      counter("events_published_total", "Events that SNS accepted."),
+		parked:         counter("events_parked_total", "Events given up as impossible to publish."),
+		callFailures:   counter("publish_failures_total", "Calls to SNS that failed as a whole."),
+		entryFailures:  counter("entry_failures_total", "Entries that SNS refused for now."),
+		ledgerFailures: counter("ledger_failures_total", "Writes of the ledger that failed."),
+		sessions:       counter("sessions_total", "Times that streaming began."),
+		confirmed:      gauge("confirmed_lsn", "Position last confirmed to Postgres, in bytes."),
+		batchEntries:   histogram("batch_entries", "Events in a call to SNS.", prometheus.LinearBuckets(1, 1, 10)),
+		publishSeconds: histogram("publish_seconds", "Time of a call to SNS.", seconds),
+		ledgerSeconds:  histogram("ledger_seconds", "Time of a write of the ledger.", seconds),
+	}
+}

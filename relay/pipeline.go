@@ -1,0 +1,317 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
+)
+
+// pipeline takes the stream's changes to the publisher and the ledger, and moves
+// the cursor behind them. One goroutine, run's, owns lanes, cursor and throttle;
+// each batch and each write of the ledger has a goroutine that reports back to it.
+type pipeline struct {
+	publisher Publisher
+	ledger    *ledger
+	window    *window
+	backoff   service.Backoff
+	metrics   *metrics
+	log       zerolog.Logger
+	onProbe   func(change)
+
+	lanes    *lanes
+	cursor   *cursor
+	throttle *throttle
+
+	inFlight  int       // batches at the publisher
+	finished  []outcome // waiting for the ledger
+	recording bool      // a write of the ledger is under way
+	published chan batchResult
+	recorded  chan recordResult
+
+	confirmedLSN atomic.Uint64
+	oldestNanos  atomic.Int64 // commit time of the oldest unfinished transaction; 0 is none
+}
+
+type batchResult struct {
+	entries []*entry
+	results []Result
+	err     error
+}
+
+type recordResult struct {
+	outcomes []outcome
+	err      error
+}
+
+func newPipeline(cfg Config, l *ledger, w *window, m *metrics, confirmed pglogrepl.LSN, onProbe func(change)) *pipeline {
+	p := &pipeline{
+		publisher: cfg.Publisher, ledger: l, window: w, backoff: cfg.Backoff, metrics: m, log: cfg.Logger, onProbe: onProbe,
+		lanes: newLanes(), cursor: newCursor(confirmed), throttle: newThrottle(cfg.InFlight, cfg.Backoff),
+		published: make(chan batchResult), recorded: make(chan recordResult),
+	}
+	p.confirmedLSN.Store(uint64(confirmed))
+	return p
+}
+
+// confirmed is the position that Postgres may be told; any goroutine may ask.
+func (p *pipeline) confirmed() pglogrepl.LSN { return pglogrepl.LSN(p.confirmedLSN.Load()) }
+
+// oldest is the commit time of the oldest transaction not wholly dealt with.
+func (p *pipeline) oldest() (time.Time, bool) {
+	n := p.oldestNanos.Load()
+	return time.Unix(0, n), n != 0
+}
+
+// run works until in is closed, and then until nothing is at the publisher or
+// on its way to the ledger. hard ends what does not finish by itself; the error
+// is then why something that was published may not be recorded.
+func (p *pipeline) run(hard context.Context, in <-chan []change) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var failed error
+	for in != nil || p.inFlight > 0 || p.recording || len(p.finished) > 0 {
+		if now := time.Now(); in != nil {
+			p.start(hard, now)
+			p.setTimer(timer, now)
+		}
+		if failed == nil {
+			p.record(hard)
+		} else {
+			p.finished = nil
+		}
+		if in == nil && p.inFlight == 0 && !p.recording {
+			continue
+		}
+		select {
+		case chunk, ok := <-in:
+			if !ok {
+				in = nil
+				continue
+			}
+			p.take(chunk)
+		case r := <-p.published:
+			p.settle(r)
+		case r := <-p.recorded:
+			p.recording = false
+			if r.err != nil {
+				failed = r.err
+				continue
+			}
+			p.finish(r.outcomes)
+		case <-timer.C:
+		}
+		p.share()
+	}
+	return failed
+}
+
+// take adds what the stream brought.
+func (p *pipeline) take(chunk []change) {
+	for _, c := range chunk {
+		switch c.kind {
+		case changeBegin:
+			p.cursor.begin(c.lsn, c.at)
+		case changeEnd:
+			p.cursor.end(c.lsn)
+		case changeIdle:
+			p.cursor.idle(c.lsn)
+		case changeProbe:
+			p.onProbe(c)
+		case changeEvent:
+			p.add(c.entry)
+		}
+	}
+}
+
+func (p *pipeline) add(e *entry) {
+	p.cursor.add()
+	if e.recorded {
+		p.metrics.skipped.Inc()
+		p.cursor.finish(e.position)
+		p.window.release(e.memory)
+		return
+	}
+	p.lanes.push(e)
+}
+
+// start sends batches while there are some and the throttle lets it.
+func (p *pipeline) start(ctx context.Context, now time.Time) {
+	for p.throttle.allows(p.inFlight, now) {
+		batch := p.sift(p.lanes.next(now, maxBatchEntries, maxBatchBytes))
+		if batch == nil {
+			return
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		p.inFlight++
+		p.metrics.batchEntries.Observe(float64(len(batch)))
+		go func() { p.published <- p.publish(ctx, batch) }()
+	}
+}
+
+// sift parks what can be seen never to be published, and returns the rest: nil
+// when there was nothing at all.
+func (p *pipeline) sift(batch []*entry) []*entry {
+	if batch == nil {
+		return nil
+	}
+	good := make([]*entry, 0, len(batch))
+	for _, e := range batch {
+		switch {
+		case e.poison != nil:
+			p.park(e, "invalid", e.poison)
+		case e.size > maxBatchBytes:
+			p.park(e, "oversize", errOversize)
+		default:
+			good = append(good, e)
+		}
+	}
+	return good
+}
+
+var errOversize = errors.New("message and attributes are over 262144 bytes")
+
+// publish sends one batch. Where the service rejects a batch whole, one of its
+// entries must be the cause: each then goes alone, to find out which.
+func (p *pipeline) publish(ctx context.Context, batch []*entry) batchResult {
+	results, err := p.call(ctx, batch)
+	var rejected *RejectedError
+	if !errors.As(err, &rejected) {
+		return batchResult{batch, results, err}
+	}
+	if len(batch) == 1 {
+		return batchResult{batch, []Result{{Err: rejected, Permanent: true}}, nil}
+	}
+	results = make([]Result, len(batch))
+	for i, e := range batch {
+		one := p.publish(ctx, []*entry{e})
+		if one.err != nil {
+			results[i] = Result{Err: one.err}
+			continue
+		}
+		results[i] = one.results[0]
+	}
+	return batchResult{batch, results, nil}
+}
+
+func (p *pipeline) call(ctx context.Context, batch []*entry) ([]Result, error) {
+	events := make([]schema.Event, len(batch))
+	for i, e := range batch {
+		events[i] = e.event
+	}
+	start := time.Now()
+	results, err := p.publisher.Publish(ctx, events)
+	p.metrics.publishSeconds.Observe(time.Since(start).Seconds())
+	return results, err
+}
+
+// settle takes a batch's answer.
+func (p *pipeline) settle(r batchResult) {
+	p.inFlight--
+	now := time.Now()
+	if r.err != nil {
+		p.throttle.failed(now)
+		p.metrics.callFailures.Inc()
+		p.log.Warn().Err(r.err).Int("events", len(r.entries)).Int("in_a_row", p.throttle.failures).Msg("publishing failed, trying again")
+		for _, e := range r.entries {
+			p.lanes.hold(e, p.throttle.until)
+		}
+		return
+	}
+	p.throttle.succeeded()
+	for i, e := range r.entries {
+		p.settleEntry(e, r.results[i], now)
+	}
+}
+
+func (p *pipeline) settleEntry(e *entry, r Result, now time.Time) {
+	switch {
+	case r.Err == nil:
+		p.metrics.published.Inc()
+		if line := p.log.Debug(); line.Enabled() {
+			identify(line, e.event).Str("message_id", r.MessageID).Msg("published")
+		}
+		p.finished = append(p.finished, outcome{entry: e, messageID: r.MessageID, sequenceNumber: r.SequenceNumber})
+		p.lanes.done(e)
+	case r.Permanent:
+		p.park(e, "rejected", r.Err)
+	default:
+		e.failures++
+		p.metrics.entryFailures.Inc()
+		identify(p.log.Warn(), e.event).Err(r.Err).Int("failures", e.failures).Msg("event not accepted, its group waits")
+		p.lanes.hold(e, now.Add(p.backoff.Delay(e.failures)))
+	}
+}
+
+// park gives an entry in flight up and lets its group go on.
+func (p *pipeline) park(e *entry, reason string, why error) {
+	p.metrics.parked.Inc()
+	identify(p.log.Error(), e.event).Err(why).Str("reason", reason).Msg("event parked: it cannot be published")
+	p.finished = append(p.finished, outcome{entry: e, parked: why, reason: reason})
+	p.lanes.done(e)
+}
+
+// identify says which event a log line is about.
+func identify(line *zerolog.Event, e schema.Event) *zerolog.Event {
+	return line.Stringer("event_id", e.ID).Str("trace_id", schema.TraceID(e.Traceparent)).Str("type", e.Type)
+}
+
+// maxRecord bounds one write of the ledger.
+const maxRecord = 5000
+
+// record hands what has gathered to the ledger, one write at a time, so that a
+// slow database makes the writes larger and not more.
+func (p *pipeline) record(ctx context.Context) {
+	if p.recording || len(p.finished) == 0 {
+		return
+	}
+	n := min(len(p.finished), maxRecord)
+	outcomes := p.finished[:n:n]
+	if p.finished = p.finished[n:]; len(p.finished) == 0 {
+		p.finished = nil
+	}
+	p.recording = true
+	go func() { p.recorded <- recordResult{outcomes, p.ledger.record(ctx, outcomes)} }()
+}
+
+// finish moves the cursor past what is durable and gives its memory back.
+func (p *pipeline) finish(outcomes []outcome) {
+	memory := 0
+	for _, o := range outcomes {
+		p.cursor.finish(o.entry.position)
+		memory += o.entry.memory
+	}
+	p.window.release(memory)
+}
+
+// share publishes what other goroutines may read.
+func (p *pipeline) share() {
+	p.confirmedLSN.Store(uint64(p.cursor.confirmed()))
+	oldest, ok := p.cursor.oldest()
+	if !ok {
+		p.oldestNanos.Store(0)
+		return
+	}
+	p.oldestNanos.Store(oldest.UnixNano())
+}
+
+// setTimer wakes run when a held lane or the throttle lets something go that
+// start, called with the same now, could not send. What waits for a batch in
+// flight instead is woken by its answer.
+func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
+	due, held := p.lanes.due()
+	if p.throttle.until.After(now) && p.throttle.until.After(due) {
+		due, held = p.throttle.until, true
+	}
+	if held && due.After(now) {
+		timer.Reset(time.Until(due))
+	}
+}

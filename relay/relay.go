@@ -1,0 +1,294 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
+)
+
+// Config says what to relay, and to where.
+type Config struct {
+	// DSN is the database, as a role that may replicate.
+	DSN string
+	// Slot is the replication slot; CreateSlot makes it. It names the relay too.
+	Slot string
+	// Publication publishes the outbox table and nothing else.
+	Publication string
+	Publisher   Publisher
+	Logger      zerolog.Logger
+	// Metrics takes the relay's metrics, labelled with the slot. None if nil.
+	Metrics prometheus.Registerer
+
+	// Window bounds the memory of the events that are under way, in bytes. More
+	// lets more groups publish side by side. Default 64 MiB.
+	Window int
+	// InFlight is how many calls to the publisher may be under way. Default 16.
+	InFlight int
+	// Backoff is the delay between tries, of an entry and of the publisher.
+	Backoff service.Backoff
+	// StopTimeout is how long what is in flight may take when Run is to end.
+	// Default 20 s.
+	StopTimeout time.Duration
+	// SenderTimeout is wal_sender_timeout for this relay's connection: after so
+	// long without a word Postgres lets go of it, and another may take the slot.
+	// Default 30 s.
+	SenderTimeout time.Duration
+	// HeartbeatEvery is how often a message of the relay's own goes through the
+	// WAL. Default 10 s.
+	HeartbeatEvery time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.DSN == "" || c.Slot == "" || c.Publication == "" || c.Publisher == nil:
+		return c, errors.New("relay: DSN, Slot, Publication and Publisher are needed")
+	case c.Window < 0 || c.InFlight < 0 || c.StopTimeout < 0 || c.HeartbeatEvery < 0:
+		return c, errors.New("relay: a limit is below 0")
+	case c.SenderTimeout != 0 && c.SenderTimeout < time.Second:
+		return c, errors.New("relay: SenderTimeout is below 1 s")
+	}
+	setDefault(&c.Window, 64<<20)
+	setDefault(&c.InFlight, 16)
+	setDefault(&c.StopTimeout, 20*time.Second)
+	setDefault(&c.SenderTimeout, 30*time.Second)
+	setDefault(&c.HeartbeatEvery, 10*time.Second)
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	c.Logger = c.Logger.With().Str("slot", c.Slot).Logger()
+	return c, nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// statusEvery is how often a position is confirmed. Often, because what is not
+// confirmed is read again after a crash; at most a third of wal_sender_timeout
+// and 10 s, because it is what keeps the connection alive.
+const statusEvery = time.Second
+
+// Relay publishes one outbox. Make it with New, run it once with Run.
+type Relay struct {
+	cfg     Config
+	pool    *pgxpool.Pool
+	metrics *metrics
+	current atomic.Pointer[session] // the last one stays, so that lag goes on growing between two
+	state   atomic.Value // string: starting, standby, active, waiting
+}
+
+// New checks cfg and prepares a relay. It does not touch the database yet.
+func New(cfg Config) (*Relay, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("relay: parse the database address: %w", err)
+	}
+	pc.MaxConns = 4
+	pc.ConnConfig.RuntimeParams["application_name"] = cfg.Slot + "_ledger"
+	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	r := &Relay{cfg: cfg, pool: pool}
+	r.state.Store("starting")
+	r.metrics = newMetrics(cfg, r)
+	return r, nil
+}
+
+// Run relays until ctx ends, through every failure of the database and of the
+// publisher, and returns when nothing of it is left running. It returns nil when
+// ctx ended it, and a *RefusedError when the set-up must be mended first.
+func (r *Relay) Run(ctx context.Context) error {
+	defer r.pool.Close()
+	upkeep, stopUpkeep := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { r.keepPartitions(upkeep) })
+	defer wg.Wait()
+	defer stopUpkeep()
+	for failures := 1; ; failures++ {
+		started := time.Now()
+		err := r.session(ctx)
+		if ctx.Err() != nil {
+			return stopError(err)
+		}
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return err
+		}
+		if time.Since(started) > time.Minute {
+			failures = 1
+		}
+		r.state.Store("waiting")
+		delay := service.Backoff{Initial: 200 * time.Millisecond, Max: 5 * time.Second}.Delay(failures)
+		r.cfg.Logger.Warn().Err(err).Dur("again_in", delay).Msg("relaying was interrupted")
+		if service.Sleep(ctx, delay) != nil {
+			return nil
+		}
+	}
+}
+
+// errUnrecorded is what a stop could not finish in time.
+var errUnrecorded = errors.New("stopped before all that was published was recorded: it will be published again")
+
+// stopError is what a session's end means once the relay was told to stop.
+func stopError(err error) error {
+	if errors.Is(err, errUnrecorded) {
+		return err
+	}
+	return nil
+}
+
+func (r *Relay) keepPartitions(ctx context.Context) {
+	for {
+		if err := schema.EnsurePartitions(ctx, r.pool); err != nil && ctx.Err() == nil {
+			r.cfg.Logger.Warn().Err(err).Msg("partitions are not ensured")
+		}
+		if service.Sleep(ctx, schema.PartitionInterval) != nil {
+			return
+		}
+	}
+}
+
+// session is one connection's life: everything in it is made anew for the next
+// one, and Postgres and the ledger are all that it inherits.
+type session struct {
+	window    *window
+	pipeline  *pipeline
+	heartbeat *heartbeat
+}
+
+// session streams until something fails or ctx ends. It returns when all that
+// was at the publisher is answered and recorded, so that the next session finds
+// in the ledger whatever this one published.
+func (r *Relay) session(ctx context.Context) error {
+	g, err := openGuard(ctx, r.cfg, func() {
+		r.state.Store("standby")
+		r.cfg.Logger.Info().Msg("another relay is active: standing by")
+	})
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	confirmed, err := check(ctx, g.conn, r.cfg)
+	if err != nil {
+		return err
+	}
+	l := &ledger{pool: r.pool, slot: r.cfg.Slot, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
+		r.cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
+	}}
+	conn, err := openStream(ctx, r.cfg)
+	if err != nil {
+		return err
+	}
+	upTo, err := startStream(ctx, conn, r.cfg, l, confirmed)
+	if err != nil {
+		closeNow(conn)
+		return err
+	}
+	return r.stream(ctx, g, l, conn, confirmed, upTo)
+}
+
+func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, conn *pgconn.PgConn, confirmed, upTo pglogrepl.LSN) error {
+	hb := newHeartbeat(r.cfg, r.pool)
+	w := newWindow(r.cfg.Window)
+	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, func(c change) {
+		if !hb.read(c) {
+			r.metrics.foreign.Inc()
+		}
+	})
+	read, skipped := make(chan []change), make(chan []change)
+	s := &stream{
+		conn: conn, window: w, decoder: newDecoder(), out: read, confirmed: p.confirmed,
+		every: min(statusEvery, r.cfg.SenderTimeout/3, 10*time.Second), metrics: r.metrics,
+	}
+	r.begin(&session{w, p, hb}, confirmed)
+	defer r.metrics.active.Set(0)
+
+	// live ends with the first thing that goes wrong, or with ctx. hard ends only
+	// when a stop has taken too long.
+	live, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	hard, cancelHard := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelHard()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(r.cfg.StopTimeout, cancelHard) })()
+
+	var wg sync.WaitGroup
+	start := func(part func() error) {
+		wg.Go(func() {
+			if err := part(); err != nil {
+				fail(err)
+			}
+		})
+	}
+	lost, drained := make(chan struct{}), make(chan struct{})
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	start(func() error {
+		defer close(lost)
+		return g.watch(watching)
+	})
+	start(func() error { return hb.run(live) })
+	wg.Go(func() { l.skipRecorded(live, upTo, read, skipped) })
+	var unrecorded error
+	wg.Go(func() {
+		defer close(drained)
+		unrecorded = p.run(hard, skipped)
+	})
+	err := s.run(live, ctx, lost, drained)
+	fail(err)
+	<-drained
+	stopWatching()
+	wg.Wait()
+	if unrecorded != nil {
+		return fmt.Errorf("%w: %w", errUnrecorded, unrecorded)
+	}
+	return err
+}
+
+func (r *Relay) begin(s *session, confirmed pglogrepl.LSN) {
+	r.current.Store(s)
+	r.state.Store("active")
+	r.metrics.active.Set(1)
+	r.metrics.sessions.Inc()
+	r.cfg.Logger.Info().Stringer("from", confirmed).Msg("relaying")
+}
+
+// PublishLag is the age of the oldest committed event known of that is not
+// published or parked yet, 0 when there is none. Safe for concurrent use.
+func (r *Relay) PublishLag() time.Duration {
+	s := r.current.Load()
+	if s == nil {
+		return 0
+	}
+	oldest, ok := s.pipeline.oldest()
+	if !ok {
+		return 0
+	}
+	return s.heartbeat.age(oldest)
+}
+
+// Ready is nil while the relay streams. Safe for concurrent use.
+func (r *Relay) Ready(context.Context) error {
+	if state := r.state.Load().(string); state != "active" {
+		return errors.New(state)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sns/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// snsCallTimeout bounds one PublishBatch, connection included. A call that runs
+// into it may have been accepted, and is repeated with the same ids.
+const snsCallTimeout = 15 * time.Second
+
+// SNS publishes to one SNS FIFO topic.
+type SNS struct {
+	client *sns.Client
+	topic  string
+}
+
+// NewSNS publishes to the topic with the given ARN. The SDK's own retries are
+// off, because the relay's lanes are the one retry layer. conns is how many calls
+// may be under way at once. Only the name is checked here: the topic must be FIFO.
+func NewSNS(cfg aws.Config, topicARN string, conns int) (*SNS, error) {
+	if !strings.HasPrefix(topicARN, "arn:") || !strings.HasSuffix(topicARN, ".fifo") {
+		return nil, fmt.Errorf("%q is not the ARN of a FIFO topic: it starts with arn: and ends with .fifo", topicARN)
+	}
+	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*conns, 2*conns
+		t.DialContext = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext
+	})
+	client := sns.NewFromConfig(cfg, func(o *sns.Options) {
+		o.Retryer = aws.NopRetryer{}
+		o.HTTPClient = transport
+	})
+	return &SNS{client: client, topic: topicARN}, nil
+}
+
+// Publish implements Publisher with one PublishBatch.
+func (s *SNS) Publish(ctx context.Context, events []schema.Event) ([]Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, snsCallTimeout)
+	defer cancel()
+	entries := make([]types.PublishBatchRequestEntry, len(events))
+	for i, e := range events {
+		entries[i] = snsEntry(i, e)
+	}
+	out, err := s.client.PublishBatch(ctx, &sns.PublishBatchInput{
+		TopicArn: &s.topic, PublishBatchRequestEntries: entries,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("publish a batch of %d: %w", len(events), classify(err))
+	}
+	return snsResults(len(events), out), nil
+}
+
+func snsEntry(i int, e schema.Event) types.PublishBatchRequestEntry {
+	entry := types.PublishBatchRequestEntry{
+		Id:                     aws.String(strconv.Itoa(i)),
+		Message:                aws.String(e.Body),
+		MessageGroupId:         aws.String(e.Group),
+		MessageDeduplicationId: aws.String(e.ID.String()),
+		MessageAttributes:      make(map[string]types.MessageAttributeValue, len(e.Attributes)),
+	}
+	if e.Subject != "" {
+		entry.Subject = aws.String(e.Subject)
+	}
+	for name, a := range e.Attributes {
+		entry.MessageAttributes[name] = types.MessageAttributeValue{
+			DataType: aws.String(a.Type), StringValue: aws.String(a.Value),
+		}
+	}
+	return entry
+}
+
+// errNotAnswered is an entry that SNS's answer does not mention.
+var errNotAnswered = errors.New("the answer does not mention the entry")
+
+func snsResults(n int, out *sns.PublishBatchOutput) []Result {
+	results := make([]Result, n)
+	for i := range results {
+		results[i].Err = errNotAnswered
+	}
+	set := func(id *string, r Result) {
+		if i, err := strconv.Atoi(aws.ToString(id)); err == nil && i >= 0 && i < n {
+			results[i] = r
+		}
+	}
+	for _, ok := range out.Successful {
+		set(ok.Id, Result{MessageID: aws.ToString(ok.MessageId), SequenceNumber: aws.ToString(ok.SequenceNumber)})
+	}
+	for _, bad := range out.Failed {
+		set(bad.Id, Result{
+			Err:       fmt.Errorf("%s: %s", aws.ToString(bad.Code), aws.ToString(bad.Message)),
+			Permanent: bad.SenderFault && !slices.Contains(notTheEvent, aws.ToString(bad.Code)),
+		})
+	}
+	return results
+}
+
+// rejections are the errors by which SNS refuses a request for what is in it.
+// https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html#API_PublishBatch_Errors
+var rejections = []string{
+	"InvalidParameter", "InvalidParameterException", "ParameterValueInvalid", "InvalidParameterValue",
+	"InvalidParameterValueException", "ValidationError", "ValidationException", "BatchRequestTooLong",
+	"BatchRequestTooLongException", "InvalidBatchEntryId", "MalformedInput", "InvalidMessageContents",
+}
+
+// notTheEvent are faults of the sender that say nothing about the event: who may
+// publish, to what, with which key, how fast. Somebody mends those, and then the
+// event goes.
+var notTheEvent = []string{
+	"AuthorizationError", "AuthorizationErrorException", "AccessDenied", "AccessDeniedException", "NotFound", "NotFoundException",
+	"InvalidSecurity", "InvalidSecurityException", "KMSAccessDenied", "KMSAccessDeniedException", "KMSDisabled", "KMSDisabledException",
+	"KMSInvalidState", "KMSInvalidStateException", "KMSNotFound", "KMSNotFoundException", "KMSOptInRequired", "KMSThrottling",
+	"KMSThrottlingException", "Throttled", "ThrottledException", "Throttling", "ThrottlingException", "RequestThrottled",
+	"EndpointDisabled", "EndpointDisabledException", "ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch",
+}
+
+// classify marks the errors that an event in the request caused. A topic that is
+// no topic is answered with the same code, and is nobody's event's fault.
+func classify(err error) error {
+	var api smithy.APIError
+	if errors.As(err, &api) && slices.Contains(rejections, api.ErrorCode()) && !strings.Contains(api.ErrorMessage(), "TopicArn") {
+		return &RejectedError{Err: err}
+	}
+	return err
+}

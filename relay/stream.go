@@ -1,0 +1,318 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// chunkEvents is how many changes the reader gathers at most before it hands
+// them on; the ledger is asked for as many ids at once.
+const chunkEvents = 1000
+
+// stream owns the replication connection: only its goroutine touches it. Staying
+// alive never depends on reading: while there is no room in the window, and
+// while the last batches finish, a status still goes out on the timer.
+type stream struct {
+	conn      *pgconn.PgConn
+	window    *window
+	decoder   *decoder
+	out       chan<- []change
+	confirmed func() pglogrepl.LSN
+	every     time.Duration // between statuses
+	metrics   *metrics
+
+	chunk    []change
+	statusAt time.Time // when the next one is due
+}
+
+// openStream connects for replication. wal_sender_timeout is set for this
+// connection only.
+func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
+	pc, err := pgconn.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("parse the database address: %w", err)
+	}
+	pc.RuntimeParams["replication"] = "database"
+	pc.RuntimeParams["application_name"] = cfg.Slot
+	pc.RuntimeParams["wal_sender_timeout"] = fmt.Sprintf("%dms", cfg.SenderTimeout.Milliseconds())
+	pc.RuntimeParams["datestyle"] = "ISO"
+	pc.RuntimeParams["timezone"] = "UTC"
+	conn, err := pgconn.ConnectConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("connect for replication: %w", err)
+	}
+	return conn, nil
+}
+
+// startStream starts replication at what the slot has confirmed, and returns the
+// position down from which events are to be looked up in the ledger.
+func startStream(ctx context.Context, conn *pgconn.PgConn, cfg Config, l *ledger, confirmed pglogrepl.LSN) (pglogrepl.LSN, error) {
+	server, err := pglogrepl.IdentifySystem(ctx, conn)
+	if err != nil {
+		return 0, fmt.Errorf("identify the server: %w", err)
+	}
+	l.origin = origin{server.SystemID, server.Timeline}
+	upTo, err := l.watermark(ctx, server.XLogPos)
+	if err != nil {
+		return 0, err
+	}
+	err = pglogrepl.StartReplication(ctx, conn, cfg.Slot, confirmed, pglogrepl.StartReplicationOptions{
+		PluginArgs: []string{"proto_version '1'", "messages 'true'", fmt.Sprintf("publication_names '%s'", cfg.Publication)},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("start replication on slot %s: %w", cfg.Slot, err)
+	}
+	return upTo, nil
+}
+
+// closeNow drops the connection without waiting for the server's goodbye.
+func closeNow(conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // it is being thrown away
+}
+
+// run owns the connection from its first message to its end. Told to stop by
+// ctx, it stays alive until the last batches are recorded, confirms them and ends
+// the copy. When anything else ends live, it closes at once: Postgres may be
+// waiting for exactly that.
+func (s *stream) run(live, ctx context.Context, lost, drained <-chan struct{}) error {
+	defer closeNow(s.conn)
+	err := s.read(live)
+	close(s.out)
+	if ctx.Err() == nil || isClosed(lost) {
+		if cause := context.Cause(live); cause != nil {
+			return cause
+		}
+		return err
+	}
+	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	go func() {
+		select {
+		case <-lost:
+			cancel()
+		case <-waiting.Done():
+		}
+	}()
+	if err := s.waitFor(waiting, drained); err != nil {
+		return err
+	}
+	return s.finish(5 * time.Second)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// read hands on changes until ctx ends, which is no error, or the connection
+// fails.
+func (s *stream) read(ctx context.Context) error {
+	for {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := s.statusIfDue(); err != nil {
+			return err
+		}
+		if err := s.receive(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// receive waits for messages until the next status is due.
+func (s *stream) receive(ctx context.Context) error {
+	until, cancel := context.WithDeadline(ctx, s.statusAt)
+	defer cancel()
+	for {
+		message, err := s.conn.ReceiveMessage(until)
+		switch {
+		case err != nil && until.Err() != nil && pgconn.Timeout(err):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read the stream: %w", err)
+		}
+		if err := s.handle(ctx, message); err != nil {
+			return err
+		}
+		if len(s.chunk) >= chunkEvents || s.conn.Frontend().ReadBufferLen() == 0 {
+			if err := s.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *stream) handle(ctx context.Context, message pgproto3.BackendMessage) error {
+	switch m := message.(type) {
+	case *pgproto3.CopyData:
+		return s.copyData(ctx, m.Data)
+	case *pgproto3.ErrorResponse:
+		return fmt.Errorf("read the stream: %w", pgconn.ErrorResponseToPgError(m))
+	case *pgproto3.CopyDone:
+		return errors.New("read the stream: the server ended it")
+	default:
+		return nil
+	}
+}
+
+func (s *stream) copyData(ctx context.Context, data []byte) error {
+	if len(data) == 0 {
+		return errors.New("read the stream: empty message")
+	}
+	switch data[0] {
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		k, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+		if err != nil {
+			return fmt.Errorf("read a keepalive: %w", err)
+		}
+		s.chunk = append(s.chunk, change{kind: changeIdle, lsn: k.ServerWALEnd})
+		if k.ReplyRequested {
+			s.statusAt = time.Time{}
+			return s.statusIfDue()
+		}
+		return nil
+	case pglogrepl.XLogDataByteID:
+		x, err := pglogrepl.ParseXLogData(data[1:])
+		if err != nil {
+			return fmt.Errorf("read stream data: %w", err)
+		}
+		c, err := s.decoder.decode(x.WALData)
+		if err != nil {
+			return err
+		}
+		return s.keep(ctx, c)
+	default:
+		return fmt.Errorf("read the stream: unknown message %q", data[0])
+	}
+}
+
+// keep adds c to the chunk, waiting for room in the window if it is an event.
+func (s *stream) keep(ctx context.Context, c change) error {
+	if c.kind == changeNothing {
+		return nil
+	}
+	if c.kind == changeEvent {
+		s.metrics.read.Inc()
+		if err := s.makeRoom(ctx, c.entry.memory); err != nil {
+			return err
+		}
+	}
+	s.chunk = append(s.chunk, c)
+	return nil
+}
+
+func (s *stream) makeRoom(ctx context.Context, bytes int) error {
+	for !s.window.acquire(bytes) {
+		// What waits in the chunk must get out, or nothing will ever free room.
+		if err := s.flush(ctx); err != nil {
+			return err
+		}
+		if err := s.waitFor(ctx, s.window.freed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush hands the chunk on.
+func (s *stream) flush(ctx context.Context) error {
+	for len(s.chunk) > 0 {
+		timer := time.NewTimer(time.Until(s.statusAt))
+		select {
+		case s.out <- s.chunk:
+			s.chunk = nil
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+		timer.Stop()
+		if err := s.statusIfDue(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitFor returns when the channel has something or is closed, with statuses
+// going out meanwhile.
+func (s *stream) waitFor(ctx context.Context, something <-chan struct{}) error {
+	for {
+		if err := s.statusIfDue(); err != nil {
+			return err
+		}
+		timer := time.NewTimer(time.Until(s.statusAt))
+		select {
+		case <-something:
+			timer.Stop()
+			return nil
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+	}
+}
+
+func (s *stream) statusIfDue() error {
+	now := time.Now()
+	if now.Before(s.statusAt) {
+		return nil
+	}
+	s.statusAt = now.Add(s.every)
+	return s.status()
+}
+
+// status confirms. Every position in it is the confirmed one: a zero flush
+// position would be filled in from the write position.
+func (s *stream) status() error {
+	if err := s.conn.Conn().SetWriteDeadline(time.Now().Add(s.every + 10*time.Second)); err != nil {
+		return fmt.Errorf("send a status: %w", err)
+	}
+	lsn := s.confirmed()
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), s.conn, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: lsn, WALFlushPosition: lsn, WALApplyPosition: lsn,
+	})
+	if err != nil {
+		return fmt.Errorf("send a status: %w", err)
+	}
+	s.metrics.confirmed.Set(float64(lsn))
+	return nil
+}
+
+// finish confirms for the last time and ends the copy, so that the server has
+// taken the position before the connection goes.
+func (s *stream) finish(timeout time.Duration) error {
+	if err := s.status(); err != nil {
+		return err
+	}
+	if err := s.conn.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
+		return fmt.Errorf("end replication: %w", err)
+	}
+	s.conn.Frontend().Send(&pgproto3.CopyDone{})
+	if err := s.conn.Frontend().Flush(); err != nil {
+		return fmt.Errorf("end replication: %w", err)
+	}
+	for {
+		message, err := s.conn.Frontend().Receive()
+		if err != nil {
+			return fmt.Errorf("end replication: %w", err)
+		}
+		if _, ok := message.(*pgproto3.CopyDone); ok {
+			return nil
+		}
+	}
+}
