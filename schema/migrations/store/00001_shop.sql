@@ -46,21 +46,25 @@ CREATE TABLE replenishments (
 );
 CREATE UNIQUE INDEX replenishments_open ON replenishments (sku) WHERE state IN ('requested', 'accepted');
 CREATE INDEX replenishments_latest ON replenishments (sku, requested_at DESC);
+-- For the cool-down, looked at by every failing checkout under the product's lock.
+CREATE INDEX replenishments_refused ON replenishments (sku, closed_at) WHERE state = 'refused';
 
 -- A second callback that states another count than the first: kept, changes
--- nothing, and somebody has to look at it.
+-- nothing, and somebody has to look at it. Each stated count once, however often
+-- the factory sends it.
 CREATE TABLE callback_conflicts (
     id               bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     replenishment_id uuid    NOT NULL REFERENCES replenishments,
     delivered_quantity integer NOT NULL,
     stated_quantity  integer NOT NULL,
-    received_at      timestamptz NOT NULL DEFAULT now()
+    received_at      timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (replenishment_id, stated_quantity)
 );
 
 GRANT SELECT ON products, orders, replenishments, callback_conflicts TO restock_maintenance;
 GRANT SELECT, UPDATE (stock) ON products TO restock_api;
 GRANT SELECT, INSERT ON orders TO restock_api;
-GRANT SELECT, INSERT, UPDATE ON replenishments TO restock_api;
+GRANT SELECT, INSERT, UPDATE (state, delivered_quantity, delivered_at, closed_at) ON replenishments TO restock_api;
 GRANT SELECT, INSERT ON callback_conflicts TO restock_api;
 GRANT SELECT ON products TO restock_consumers;
 GRANT SELECT, UPDATE ON replenishments TO restock_consumers;

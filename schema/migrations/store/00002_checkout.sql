@@ -11,6 +11,21 @@
 -- its own, and decides again under the lock.
 
 -- +goose Up
+
+-- The replenishment that a failing checkout is told of: the open one, else one
+-- refused within the cool-down. Two look-ups by index, because a product that
+-- sells has a long history and this runs under its lock. The caller holds that
+-- lock and calls in a statement of its own, so that it sees all that was
+-- committed before.
+-- +goose StatementBegin
+CREATE FUNCTION standing_replenishment(p_sku text, p_cooldown interval) RETURNS uuid LANGUAGE sql AS $$
+    SELECT coalesce(
+        (SELECT id FROM replenishments WHERE sku = p_sku AND state IN ('requested', 'accepted')),
+        (SELECT id FROM replenishments WHERE sku = p_sku AND state = 'refused' AND closed_at > now() - p_cooldown
+          ORDER BY closed_at DESC LIMIT 1));
+$$;
+-- +goose StatementEnd
+
 -- +goose StatementBegin
 CREATE FUNCTION checkout(
     p_order uuid, p_sku text, p_quantity integer, p_customer text, p_cooldown interval,
@@ -32,11 +47,8 @@ BEGIN
             RETURN;
         END IF;
         IF remaining < p_quantity THEN
-            SELECT r.id INTO replenishment FROM replenishments r
-             WHERE r.sku = p_sku
-               AND (r.state IN ('requested', 'accepted') OR r.state = 'refused' AND r.closed_at > now() - p_cooldown)
-             ORDER BY r.state IN ('requested', 'accepted') DESC, r.requested_at DESC LIMIT 1;
-            outcome := CASE WHEN FOUND THEN 'short' ELSE 'depleted' END;
+            replenishment := standing_replenishment(p_sku, p_cooldown);
+            outcome := CASE WHEN replenishment IS NULL THEN 'depleted' ELSE 'short' END;
             RETURN;
         END IF;
         UPDATE products SET stock = stock - p_quantity WHERE sku = p_sku RETURNING stock INTO remaining;

@@ -1,0 +1,193 @@
+package schema_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	"github.com/restock-dev/restock/schema"
+)
+
+func pgtestDatabase(t *testing.T) *pgtest.Database {
+	t.Helper()
+	return pgtest.NewDatabase(t, store)
+}
+
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+func TestMigrateAgainAppliesNothing(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	applied, err := schema.MigrateStore(t.Context(), db.DSN)
+	require.NoError(t, err)
+	require.Empty(t, applied)
+}
+
+// TestMigrateTwoAtOnce migrates two empty databases of one cluster, each twice,
+// all at once: the roles are shared, the tables are not.
+func TestMigrateTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	empty := pgtest.Template{Name: "empty"}
+	a, b := pgtest.NewDatabase(t, empty), pgtest.NewDatabase(t, empty)
+	g, ctx := errgroup.WithContext(t.Context())
+	for _, dsn := range []string{a.DSN, a.DSN, b.DSN, b.DSN} {
+		g.Go(func() error {
+			_, err := schema.MigrateStore(ctx, dsn)
+			return err
+		})
+	}
+	require.NoError(t, g.Wait())
+}
+
+// TestMigrateGoesOnAfterHalfFailed makes the third migration fail, mends the
+// cause and migrates again.
+func TestMigrateGoesOnAfterHalfFailed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t, pgtest.Template{Name: "empty"})
+	conn := connect(t, db.DSN)
+	_, err := conn.Exec(t.Context(), `CREATE FUNCTION ensure_partitions(ahead integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'`)
+	require.NoError(t, err)
+	_, err = schema.MigrateStore(t.Context(), db.DSN)
+	require.ErrorContains(t, err, "ensure_partitions")
+	_, err = conn.Exec(t.Context(), `DROP FUNCTION ensure_partitions`)
+	require.NoError(t, err)
+	applied, err := schema.MigrateStore(t.Context(), db.DSN)
+	require.NoError(t, err)
+	require.Contains(t, applied, "events/00003_partitions.sql")
+	require.NotContains(t, applied, "events/00002_events.sql")
+}
+
+func TestPartitionsReachAhead(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtestDatabase(t).DSN)
+	rows, err := conn.Query(t.Context(), `SELECT p.relname, count(*) FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
+		WHERE p.relkind = 'p' GROUP BY 1`)
+	require.NoError(t, err)
+	counts := map[string]int{}
+	for rows.Next() {
+		var name string
+		var n int
+		require.NoError(t, rows.Scan(&name, &n))
+		counts[name] = n
+	}
+	require.NoError(t, rows.Err())
+	// Yesterday, today and 14 days.
+	require.Equal(t, map[string]int{"outbox": 16, "ledger": 16, "parked": 16, "inbox": 16, "effects": 16}, counts)
+}
+
+// TestPartitionsBesideAnOpenInsert makes partitions while another session has an
+// uncommitted row in the table, and inserts while a partition is being made:
+// neither waits for the other.
+func TestPartitionsBesideAnOpenInsert(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	writer, maker := connect(t, db.DSN), connect(t, db.RoleDSN(schema.RoleAPI, password))
+	for _, c := range []string{"lock_timeout", "statement_timeout"} {
+		_, err := maker.Exec(t.Context(), `SET `+c+` = '20s'`)
+		require.NoError(t, err)
+		_, err = writer.Exec(t.Context(), `SET `+c+` = '20s'`)
+		require.NoError(t, err)
+	}
+	insert := func() {
+		e, err := schema.New(schema.NewID(), schema.StockReplenished{ReplenishmentID: schema.NewID(), SKU: "a", Quantity: 1}, "")
+		require.NoError(t, err)
+		require.NoError(t, schema.Append(t.Context(), writer, e))
+	}
+	tx, err := writer.Begin(t.Context())
+	require.NoError(t, err)
+	insert()
+	var made int
+	require.NoError(t, maker.QueryRow(t.Context(), `SELECT ensure_partitions(20)`).Scan(&made))
+	require.Equal(t, 6*5, made)
+	require.NoError(t, tx.Commit(t.Context()))
+
+	making, err := maker.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, maker.QueryRow(t.Context(), `SELECT ensure_partitions(21)`).Scan(&made))
+	insert()
+	require.NoError(t, making.Commit(t.Context()))
+	require.Equal(t, 5, made)
+}
+
+func TestMissingPartitionIsTold(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtestDatabase(t).DSN)
+	insert := `INSERT INTO ledger (day, event_id, outcome) VALUES ($1, gen_random_uuid(), $2)`
+	_, err := conn.Exec(t.Context(), insert, time.Now().AddDate(1, 0, 0), "published")
+	require.True(t, schema.IsMissingPartition(err), err)
+	_, err = conn.Exec(t.Context(), insert, time.Now(), "eaten")
+	require.Error(t, err)
+	require.False(t, schema.IsMissingPartition(err), "a CHECK is not a missing partition")
+	require.NoError(t, schema.EnsurePartitions(t.Context(), conn))
+}
+
+// TestOutboxRefuses holds rows written by hand to what can be published.
+func TestOutboxRefuses(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtestDatabase(t).DSN)
+	insert := func(group, attributes, body string) error {
+		_, err := conn.Exec(t.Context(), `INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', $1, $2, $3)`, group, attributes, body)
+		return err
+	}
+	require.NoError(t, insert("g", `{}`, `{}`))
+	for name, err := range map[string]error{
+		"group with a space":   insert("a b", `{}`, `{}`),
+		"empty group":          insert("", `{}`, `{}`),
+		"attributes no object": insert("g", `[]`, `{}`),
+		"ten attributes":       insert("g", `{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1}`, `{}`),
+		"body over 200 KiB":    insert("g", `{}`, strings.Repeat("x", 200<<10)),
+	} {
+		require.Equal(t, "23514", sqlState(err), name)
+	}
+}
+
+// TestRoles holds each role to what it may do.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	const denied = "42501"
+	insertOutbox := `INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'g', '{}', '{}')`
+	cases := []struct{ role, sql, want string }{
+		{schema.RoleAPI, insertOutbox, ""},
+		{schema.RoleAPI, `UPDATE outbox SET body = ''`, denied},
+		{schema.RoleAPI, `DELETE FROM outbox`, denied},
+		{schema.RoleAPI, `TRUNCATE outbox`, denied},
+		{schema.RoleAPI, `UPDATE products SET initial_stock = 99`, denied},
+		{schema.RoleAPI, `SELECT * FROM ledger`, denied},
+		{schema.RoleAPI, `SELECT ensure_partitions()`, ""},
+		{schema.RoleRelay, `SELECT * FROM outbox`, ""},
+		{schema.RoleRelay, insertOutbox, denied},
+		{schema.RoleRelay, `DELETE FROM outbox`, denied},
+		{schema.RoleRelay, `DELETE FROM ledger`, denied},
+		{schema.RoleRelay, `SELECT * FROM products`, denied},
+		{schema.RoleConsumers, `SELECT * FROM inbox`, ""},
+		{schema.RoleConsumers, `UPDATE products SET stock = 99`, denied},
+		{schema.RoleConsumers, `DELETE FROM inbox`, denied},
+		{schema.RoleMaintenance, `SELECT count(*) FROM parked`, ""},
+		{schema.RoleMaintenance, `DELETE FROM outbox`, denied},
+	}
+	for _, c := range cases {
+		t.Run(c.role+": "+c.sql, func(t *testing.T) {
+			conn := connect(t, db.RoleDSN(c.role, password))
+			_, err := conn.Exec(t.Context(), c.sql)
+			require.Equal(t, c.want, sqlState(err), err)
+		})
+	}
+	var replicates bool
+	require.NoError(t, connect(t, db.DSN).QueryRow(context.Background(),
+		`SELECT rolreplication FROM pg_roles WHERE rolname = $1`, schema.RoleRelay).Scan(&replicates))
+	require.True(t, replicates)
+}
