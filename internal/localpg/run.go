@@ -173,7 +173,7 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	port := ln.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
+	port := ln.Addr().(*net.TCPAddr).Port
 	return port, ln.Close()
 }
 

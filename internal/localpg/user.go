@@ -24,7 +24,7 @@ type serverUser struct {
 // Postgres refuses, its customary user or else the one with the least rights.
 func chooseUser() (*serverUser, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil //nolint:nilnil // nil is ourselves, see the type
+		return nil, nil // which is ourselves
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		found, err := user.Lookup(name)

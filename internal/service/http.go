@@ -95,7 +95,9 @@ func (p *httpPart) run(ctx context.Context) error {
 			p.server.Close())
 		cut() // after the close, so that a handler which gives up now is not heard as if it had finished
 	}
-	<-served
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve HTTP on %s: %w", p.ln.Addr(), end))
+	}
 	return err
 }
 

@@ -1,0 +1,46 @@
+.DEFAULT_GOAL := help
+
+# How long make fuzz spends on each target.
+FUZZTIME ?= 10s
+
+LINT_VERSION := v2.15.0
+LINTER := bin/golangci-lint-$(LINT_VERSION)
+
+.PHONY: help
+help: ## Print this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-10s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: ## Run everything on this machine, with nothing to configure
+	go run ./cmd/restock demo
+
+.PHONY: build
+build: ## Build bin/restock
+	go build -o bin/restock ./cmd/restock
+
+.PHONY: test
+test: ## Run all tests with the race detector; installs what they need if it can
+	@bash .ci/setup
+	CGO_ENABLED=1 go test -race -timeout 10m ./...
+
+.PHONY: lint
+lint: $(LINTER) ## Check format, go vet and the linters of .golangci.yml
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted; exit 1; fi
+	go vet ./...
+	$(LINTER) run ./...
+
+$(LINTER):
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/golangci-lint $@
+
+.PHONY: bench
+bench: ## Run the Go benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (10s)
+	@grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . -H | sed 's|/[^/]*:func | |' | sort -u | \
+	while read -r dir target; do \
+		echo "$$dir $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; \
+	done
