@@ -1,0 +1,116 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// endpoint answers a request with what becomes the JSON body of a 200, or with
+// an error, which asProblem turns into a problem.
+type endpoint func(*call) (any, error)
+
+// call is one request, from its trace to its log line.
+type call struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	locale locale
+	trace  traceparent
+	ids    map[string]string // for the log: what this request was about
+}
+
+// about notes an id for the log line.
+func (c *call) about(name string, id fmt.Stringer) {
+	if c.ids == nil {
+		c.ids = map[string]string{}
+	}
+	c.ids[name] = id.String()
+}
+
+// endpoint runs h: one answer, one log line and one observation, whatever
+// happens in it.
+func (a *API) endpoint(route string, h endpoint) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		c := &call{w: w, r: r, locale: localeOf(r), trace: traceOf(r)}
+		answer, err := a.guard(c, h)
+		status := http.StatusOK
+		if err != nil {
+			status = c.refuse(asProblem(err))
+		} else {
+			c.write(status, "application/json", answer)
+		}
+		took := time.Since(start)
+		a.metrics.observe(route, status, took)
+		a.logCall(c, route, status, took, err)
+	})
+}
+
+// guard turns a panic into an error: one request fails, the process lives.
+func (a *API) guard(c *call, h endpoint) (answer any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.metrics.panics.Inc()
+			a.log.Error().Str("trace_id", c.trace.traceID()).Bytes("stack", debug.Stack()).Msg("panic in a handler")
+			answer, err = nil, internal(fmt.Errorf("panic: %v", v))
+		}
+	}()
+	return h(c)
+}
+
+// logCall writes the path without the query, where a signature may stand.
+func (a *API) logCall(c *call, route string, status int, took time.Duration, err error) {
+	e := a.log.WithLevel(levelOf(status)).Str("trace_id", c.trace.traceID())
+	for name, id := range c.ids {
+		e = e.Str(name, id)
+	}
+	e.Str("method", c.r.Method).Str("route", route).Str("path", clip(c.r.URL.Path)).
+		Int("status", status).Dur("took_ms", took).Err(err).Msg("request")
+}
+
+// levelOf keeps the hot path quiet: what succeeded is for debugging, what the
+// client did wrong is news, a 503 is a warning, a 500 is ours.
+func levelOf(status int) zerolog.Level {
+	switch {
+	case status == http.StatusServiceUnavailable:
+		return zerolog.WarnLevel
+	case status >= 500:
+		return zerolog.ErrorLevel
+	case status >= 400:
+		return zerolog.InfoLevel
+	}
+	return zerolog.DebugLevel
+}
+
+func (c *call) refuse(p *problem) int {
+	if p.allow != "" {
+		c.w.Header().Set("Allow", p.allow)
+	}
+	if p.status == http.StatusServiceUnavailable {
+		c.w.Header().Set("Retry-After", retryAfter)
+	}
+	c.write(p.status, "application/problem+json", p.body(c.locale, c.trace.traceID()))
+	return p.status
+}
+
+func (c *call) write(status int, contentType string, body any) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(body); err != nil {
+		panic(err) // every body is a struct of plain values
+	}
+	h := c.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Language", c.locale.String())
+	h.Set("Vary", "Accept-Language")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(b.Bytes()) // the client is gone: there is no one to tell
+}
