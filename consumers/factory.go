@@ -1,0 +1,306 @@
+package consumers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// Bounds of a call to the factory.
+const (
+	DefaultFactoryTimeout = 15 * time.Second
+	maxAnswer             = 64 << 10
+	// maxRetryAfter bounds the wait that an answer may ask for: it holds up every
+	// later event of the product.
+	maxRetryAfter = time.Hour
+	// unknownTries is how often a replenishment that is not there is looked for. With
+	// synchronous replication an event can arrive shortly before its transaction is
+	// visible.
+	unknownTries = 5
+)
+
+// KindManufacture is the factory's call in effects.
+const KindManufacture = "factory.manufacture"
+
+// FactoryConfig is what the factory's handler needs.
+type FactoryConfig struct {
+	// URL is where the factory's API is; requests go to URL + /api/manufactures.
+	URL string
+	// Pool is the store's database, as schema.RoleConsumers.
+	Pool *pgxpool.Pool
+	// Client makes the calls; its own policy on redirects and its time-out are not
+	// used. Default http.DefaultClient's transport.
+	Client *http.Client
+	// Timeout bounds a call, answer included. Default DefaultFactoryTimeout; the
+	// worker's lease bounds it too.
+	Timeout time.Duration
+}
+
+// Factory is the handler of replenishment.requested: it orders production.
+//
+// The factory is told the event's id as Idempotency-Key, so that a call repeated
+// after a crash is no second order. What it answers decides:
+//
+//   - 2xx: accepted, with the production's id where the answer can be read, and
+//     with none where it cannot; it is never posted again.
+//   - 408, 425, 429, 5xx: tried again, after Retry-After where 429 and 503 have one.
+//   - 3xx: not followed, and tried again. It tells of a moved or guarded address,
+//     not of this request; to take it for a refusal would drop every order until
+//     somebody mends the configuration.
+//   - any other 4xx: refused for good. The replenishment becomes refused, which
+//     lets the product ask again, and the event is dead.
+//   - no connection: unavailable, which costs no attempt. Once the request is
+//     sent, a cut or a time-out is uncertain.
+type Factory struct {
+	endpoint string
+	pool     *pgxpool.Pool
+	client   *http.Client
+	timeout  time.Duration
+}
+
+// NewFactory makes the handler. It calls nothing yet.
+func NewFactory(cfg FactoryConfig) (*Factory, error) {
+	base, err := url.Parse(cfg.URL)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, fmt.Errorf("factory URL %q: want http://host or https://host", cfg.URL)
+	}
+	if cfg.Pool == nil {
+		return nil, errors.New("factory: a database pool is needed")
+	}
+	setDefault(&cfg.Timeout, DefaultFactoryTimeout)
+	client := http.Client{}
+	if cfg.Client != nil {
+		client = *cfg.Client
+	}
+	client.Timeout = 0 // the request's context has it
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Factory{
+		endpoint: base.JoinPath("api", "manufactures").String(),
+		pool:     cfg.Pool, client: &client, timeout: cfg.Timeout,
+	}, nil
+}
+
+// Handle orders the production that d asks for, unless somebody has already.
+func (f *Factory) Handle(ctx context.Context, d Delivery) (Effect, error) {
+	p, ok := d.Payload.(schema.ReplenishmentRequested)
+	if !ok {
+		return Effect{}, Permanent(fmt.Errorf("%s is no event for the factory", d.Event.Type))
+	}
+	var state string
+	err := f.pool.QueryRow(ctx, `SELECT state FROM replenishments WHERE id = $1`, p.ReplenishmentID).Scan(&state)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) && d.Attempt < unknownTries:
+		return Effect{}, fmt.Errorf("replenishment %s is not there yet", p.ReplenishmentID)
+	case errors.Is(err, pgx.ErrNoRows):
+		return Effect{}, Permanent(fmt.Errorf("replenishment %s is unknown", p.ReplenishmentID))
+	case err != nil:
+		return Effect{}, Unavailable(fmt.Errorf("look up replenishment: %w", err))
+	case state != "requested":
+		return Effect{Reference: "superseded: the replenishment is " + state}, nil
+	}
+	return f.order(ctx, d, p)
+}
+
+func (f *Factory) order(ctx context.Context, d Delivery, p schema.ReplenishmentRequested) (Effect, error) {
+	call := &Call{Kind: KindManufacture, Started: time.Now()}
+	a, err := f.post(ctx, d, p)
+	call.Ended = time.Now()
+	effect := Effect{Call: call}
+	switch {
+	case is(err, permanent):
+		call.Outcome = CallFailed
+		effect.Record = refuse(p.ReplenishmentID, redact(err.Error()))
+	case is(err, uncertain):
+		call.Outcome = CallUncertain
+	case err != nil:
+		call.Outcome = CallFailed
+	default:
+		call.Outcome, call.Reference, call.Detail = CallOK, a.id, a.detail
+		effect.Reference = a.id
+		effect.Record = accept(p.ReplenishmentID, a.id)
+	}
+	if err != nil {
+		call.Detail = redact(err.Error())
+	}
+	return effect, err
+}
+
+// accept records that the factory took the order. Where its callback came first
+// the delivery stands, and only the id is added.
+func accept(replenishment uuid.UUID, productionID string) func(context.Context, pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE replenishments
+			   SET production_id = coalesce(production_id, nullif($2, '')),
+			       accepted_at = CASE WHEN state = 'requested' THEN now() ELSE accepted_at END,
+			       state = CASE WHEN state = 'requested' THEN 'accepted' ELSE state END
+			 WHERE id = $1`, replenishment, productionID)
+		if err != nil {
+			return fmt.Errorf("accept replenishment: %w", err)
+		}
+		return nil
+	}
+}
+
+// refuse records that the factory will never make it, which lets the product ask
+// for another one.
+func refuse(replenishment uuid.UUID, reason string) func(context.Context, pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE replenishments SET state = 'refused', refusal = $2, closed_at = now()
+			 WHERE id = $1 AND state = 'requested'`, replenishment, clean(reason))
+		if err != nil {
+			return fmt.Errorf("refuse replenishment: %w", err)
+		}
+		return nil
+	}
+}
+
+// manufacture is the factory's request: all values are strings.
+type manufacture struct {
+	GroupID     string `json:"MessageGroupId"`
+	ProductID   string `json:"MessageAttributeProductId"`
+	ProductCnt  string `json:"MessageAttributeProductCnt"`
+	FactoryID   string `json:"MessageAttributeFactoryId"`
+	Requester   string `json:"MessageAttributeRequester"`
+	CallbackURL string `json:"CallbackUrl"`
+}
+
+// accepted is what is read of a 2xx answer: the production's id, or why there is
+// none.
+type accepted struct{ id, detail string }
+
+func (f *Factory) post(ctx context.Context, d Delivery, p schema.ReplenishmentRequested) (accepted, error) {
+	body, err := json.Marshal(manufacture{
+		GroupID:     schema.ArrivalGroup,
+		ProductID:   p.SKU,
+		ProductCnt:  strconv.FormatInt(p.Quantity, 10),
+		FactoryID:   p.FactoryID,
+		Requester:   p.Requester,
+		CallbackURL: p.CallbackURL,
+	})
+	if err != nil {
+		return accepted{}, Permanent(fmt.Errorf("encode request: %w", err))
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	// With an Idempotency-Key net/http would repeat a request that was cut, unseen,
+	// and a factory that ignores the key would make it twice. Without GetBody it cannot.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.endpoint, io.NopCloser(bytes.NewReader(body)))
+	if err != nil {
+		return accepted{}, Permanent(fmt.Errorf("make request: %w", err))
+	}
+	req.ContentLength = int64(len(body))
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Idempotency-Key", d.Event.ID.String())
+	if d.Event.Traceparent != "" {
+		req.Header.Set("Traceparent", d.Event.Traceparent)
+	}
+	res, err := f.client.Do(req)
+	switch {
+	case err != nil && sent.Load():
+		return accepted{}, Uncertain(fmt.Errorf("order production: %w", err))
+	case err != nil:
+		return accepted{}, Unavailable(fmt.Errorf("reach the factory: %w", err))
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if res.StatusCode/100 == 2 {
+		return readAccepted(answer, err), nil
+	}
+	return accepted{}, refusal(res, answer)
+}
+
+// readAccepted reads the id out of an answer that accepted.
+func readAccepted(answer []byte, err error) accepted {
+	var a struct {
+		Data struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	switch {
+	case err != nil:
+		return accepted{detail: "id unknown: " + redact(err.Error())}
+	case len(answer) > maxAnswer:
+		return accepted{detail: fmt.Sprintf("id unknown: the answer is over %d bytes", maxAnswer)}
+	}
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return accepted{detail: "id unknown: " + err.Error()}
+	}
+	if a.Data.ID == "" || len(a.Data.ID) > 200 || clean(a.Data.ID) != a.Data.ID {
+		return accepted{detail: "id unknown: the answer has none that can be kept"}
+	}
+	return accepted{id: a.Data.ID}
+}
+
+// refusal turns an answer that did not accept into the error that it means.
+func refusal(res *http.Response, answer []byte) error {
+	err := fmt.Errorf("the factory answered %d %s%s", res.StatusCode, http.StatusText(res.StatusCode), excerpt(answer))
+	switch code := res.StatusCode; {
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
+		if d := retryAfterOf(res.Header.Get("Retry-After"), time.Now()); d > 0 {
+			return RetryAfter(err, d)
+		}
+		return err
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code/100 != 4:
+		return err
+	}
+	return Permanent(err)
+}
+
+// retryAfterOf reads a Retry-After header: seconds, or a date.
+// https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+func retryAfterOf(header string, now time.Time) time.Duration {
+	if s, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return min(time.Duration(s)*time.Second, maxRetryAfter)
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	return max(0, min(at.Sub(now), maxRetryAfter))
+}
+
+// excerpt is the beginning of an answer, for a person to read.
+func excerpt(answer []byte) string {
+	text := strings.Join(strings.Fields(clean(string(answer))), " ")
+	if text == "" {
+		return ""
+	}
+	text = redact(text)
+	if len(text) > 200 {
+		text = strings.ToValidUTF8(text[:200], "") + "…"
+	}
+	return ": " + text
+}
+
+var (
+	mailAddress = regexp.MustCompile(`[^\s"'<>@:,;=]+@[^\s"'<>@:,;]+`)
+	signature   = regexp.MustCompile(`\bsig=[^\s"'&\\]*`)
+)
+
+// redact takes out of a text what the factory may have echoed and no log may
+// show: mail addresses and the callback's signature.
+func redact(s string) string {
+	return mailAddress.ReplaceAllString(signature.ReplaceAllString(s, "sig=redacted"), "(mail address)")
+}

@@ -1,0 +1,226 @@
+package consumers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// inbox is what one consumer did with each event: the table of that name.
+type inbox struct {
+	pool     *pgxpool.Pool
+	consumer string
+}
+
+// key is an event in an inbox. A replay of an event is another one.
+type key struct {
+	day      time.Time
+	eventID  uuid.UUID
+	replayID uuid.UUID
+}
+
+// The states of an inbox row.
+const (
+	stateClaimed = "claimed" // an attempt is under way, under a lease
+	stateFailed  = "failed"  // the last attempt failed, another may follow
+	stateDone    = "done"
+	stateDead    = "dead" // no attempt will follow: for the dead-letter queue
+)
+
+// claim is the answer to an attempt's wish to handle an event.
+type claim struct {
+	key
+	granted bool
+	// Of a granted claim. The attempt's number is also what fences it: every
+	// later claim has a higher one.
+	attempt   int
+	age       time.Duration // since the first attempt that counts
+	takenOver bool          // from an attempt that never recorded its end
+	// Of one that was not granted: the state in the way, how long its lease
+	// still runs, and of a dead event the reason.
+	state     string
+	leaseLeft time.Duration
+	reason    string
+}
+
+// claim asks for the event's next attempt under a lease. It is one statement, so
+// that of two deliveries at once one is granted and the other sees why not.
+//
+// The snapshot of prior may be older than the row that was in the way. Of what it
+// says only done and dead are acted upon, and those never change.
+func (b *inbox) claim(ctx context.Context, k key, lease time.Duration) (claim, error) {
+	c := claim{key: k}
+	err := b.pool.QueryRow(ctx, `
+		WITH prior AS (
+			SELECT state, lease_until, last_error FROM inbox
+			 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4
+		), granted AS (
+			INSERT INTO inbox AS i (day, consumer, event_id, replay_id, state, attempt, lease_until)
+			VALUES ($1, $2, $3, $4, 'claimed', 1, now() + $5::interval)
+			ON CONFLICT (day, consumer, event_id, replay_id) DO UPDATE
+			   SET state = 'claimed', attempt = i.attempt + 1, lease_until = now() + $5::interval, updated_at = now(),
+			       first_attempt_at = CASE WHEN i.attempt = 0 THEN now() ELSE i.first_attempt_at END,
+			       repeated_uncertain = i.repeated_uncertain + (i.state = 'claimed')::integer
+			 WHERE i.state = 'failed' OR i.state = 'claimed' AND i.lease_until <= now()
+			RETURNING attempt, now() - first_attempt_at AS age
+		)
+		SELECT g.attempt IS NOT NULL, coalesce(g.attempt, 0), coalesce(g.age, interval '0'),
+		       g.attempt IS NOT NULL AND coalesce(p.state, '') = 'claimed',
+		       coalesce(p.state, 'claimed'), greatest(p.lease_until - now(), interval '0'), coalesce(p.last_error, '')
+		  FROM (SELECT) AS one LEFT JOIN granted g ON true LEFT JOIN prior p ON true`,
+		k.day, b.consumer, k.eventID, k.replayID, lease,
+	).Scan(&c.granted, &c.attempt, &c.age, &c.takenOver, &c.state, &c.leaseLeft, &c.reason)
+	if err != nil {
+		return claim{}, fmt.Errorf("claim event: %w", err)
+	}
+	return c, nil
+}
+
+// outcome is how an attempt ended, as its inbox row will say.
+type outcome struct {
+	state    string // failed, done or dead
+	giveBack bool   // the attempt does not count
+	doubtful bool   // the call may have been accepted, and will be repeated
+	reason   string // of failed and dead
+}
+
+// errLeaseLost is an attempt that is no longer the event's: its lease ran out and
+// another took over.
+var errLeaseLost = errors.New("the lease was lost to another attempt")
+
+// settle records the end of an attempt with everything that follows from it, in
+// one transaction, if the attempt still holds the event. The audit of a call that
+// was made is kept even if not.
+func (b *inbox) settle(ctx context.Context, c claim, o outcome, effect Effect) error {
+	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
+		if err := b.close(ctx, tx, c, o, effect.Reference); err != nil {
+			return err
+		}
+		if err := b.audit(ctx, tx, c, effect.Call); err != nil {
+			return err
+		}
+		return runRecord(ctx, tx, effect.Record)
+	})
+	if errors.Is(err, errLeaseLost) {
+		return errors.Join(err, b.audit(ctx, b.pool, c, effect.Call))
+	}
+	return err
+}
+
+func (b *inbox) close(ctx context.Context, tx pgx.Tx, c claim, o outcome, reference string) error {
+	back := 0
+	if o.giveBack {
+		back = 1
+	}
+	tag, err := tx.Exec(ctx, `
+		UPDATE inbox
+		   SET state = $6, lease_until = NULL, attempt = attempt - $7, last_error = nullif($8, ''), effect = nullif($9, ''),
+		       repeated_uncertain = repeated_uncertain + $10::boolean::integer, updated_at = now()
+		 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4 AND state = 'claimed' AND attempt = $5`,
+		c.day, b.consumer, c.eventID, c.replayID, c.attempt,
+		o.state, back, clean(o.reason), clean(reference), o.doubtful)
+	if err != nil {
+		return fmt.Errorf("record outcome in the inbox: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errLeaseLost
+	}
+	return nil
+}
+
+// recorded tells whether the outcome is in the inbox, for a commit whose answer
+// was lost.
+func (b *inbox) recorded(ctx context.Context, c claim, o outcome) (bool, error) {
+	want := c.attempt
+	if o.giveBack {
+		want--
+	}
+	var found bool
+	err := b.pool.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM inbox
+		 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4 AND attempt = $5 AND state = $6)`,
+		c.day, b.consumer, c.eventID, c.replayID, want, o.state).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("look for the outcome in the inbox: %w", err)
+	}
+	return found, nil
+}
+
+func (b *inbox) audit(ctx context.Context, db schema.Execer, c claim, call *Call) error {
+	if call == nil {
+		return nil
+	}
+	_, err := db.Exec(ctx, `
+		INSERT INTO effects (day, event_id, consumer, replay_id, attempt, kind, outcome, reference, detail, started_at, ended_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), nullif($9, ''), $10, $11)`,
+		c.day, c.eventID, b.consumer, c.replayID, c.attempt,
+		call.Kind, string(call.Outcome), clean(call.Reference), clean(call.Detail), call.Started, call.Ended)
+	if err != nil {
+		return fmt.Errorf("record call in effects: %w", err)
+	}
+	return nil
+}
+
+// maxText bounds what is kept of an error.
+const maxText = 2000
+
+// clean makes any text one that Postgres can keep.
+func clean(s string) string {
+	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") // a rune that was cut in half goes
+}
+
+// recordError is the failure of a handler's Record on a connection that works.
+type recordError struct {
+	err   error
+	stack []byte // of a panic
+}
+
+func (e *recordError) Error() string { return "record the effect: " + e.err.Error() }
+func (e *recordError) Unwrap() error { return e.err }
+
+func runRecord(ctx context.Context, tx pgx.Tx, record func(context.Context, pgx.Tx) error) (err error) {
+	if record == nil {
+		return nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = &recordError{err: fmt.Errorf("panic: %v", v), stack: debug.Stack()}
+		}
+	}()
+	if err = record(ctx, tx); err != nil && !tx.Conn().IsClosed() {
+		return &recordError{err: err}
+	}
+	return err
+}
+
+// unrecordable tells an outcome that the database refuses to record from a
+// database that does not answer.
+func unrecordable(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return errors.As(err, new(*recordError))
+	}
+	// Connection, resources, an operator's act, the system: not the row's doing. A
+	// serialization failure or a deadlock passes by itself, and so does a standby
+	// after a failover.
+	// https://www.postgresql.org/docs/15/errcodes-appendix.html
+	switch pg.Code[:2] {
+	case "08", "53", "57", "58", "40":
+		return false
+	}
+	return pg.Code != "25006"
+}
