@@ -134,6 +134,9 @@ func (s *Server) DataDir() string { return s.cfg.DataDir }
 // LogFile is where the server writes its log.
 func (s *Server) LogFile() string { return s.files.log() }
 
+// LogTail returns the last lines of the server's log.
+func (s *Server) LogTail(lines int) string { return s.files.logSince(0, lines) }
+
 // Passfile is a file for PGPASSFILE that lets the owner in.
 func (s *Server) Passfile() string { return s.files.pgpass() }
 

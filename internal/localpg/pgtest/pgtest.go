@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,13 @@ import (
 
 // timeout bounds each thing done for a test: a start, a setup, a copy, a drop.
 const timeout = 2 * time.Minute
+
+// tempPattern names the throw-away directories. One that was not used for abandonedAfter is
+// of a test binary that was killed: none runs that long.
+const (
+	tempPattern    = "restock-pg-*"
+	abandonedAfter = 2 * time.Hour
+)
 
 // Template is a database that tests get copies of.
 type Template struct {
@@ -85,7 +93,7 @@ func NewDatabase(t testing.TB, tmpl Template) *Database {
 func NewServer(t testing.TB, cfg localpg.Config) *localpg.Server {
 	t.Helper()
 	if cfg.DataDir == "" {
-		dir, err := os.MkdirTemp("", "restock-pg-*")
+		dir, err := os.MkdirTemp("", tempPattern)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 		cfg.DataDir = dir
@@ -93,6 +101,9 @@ func NewServer(t testing.TB, cfg localpg.Config) *localpg.Server {
 	server, err := localpg.Start(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the server's log:\n%s", server.LogTail(30))
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		require.NoError(t, server.Stop(ctx))
@@ -147,12 +158,18 @@ func (p *pool) server() (*localpg.Server, error) {
 }
 
 func (p *pool) start() (*localpg.Server, error) {
-	dir, err := os.MkdirTemp("", "restock-pg-*")
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	old, _ := filepath.Glob(filepath.Join(os.TempDir(), tempPattern)) // the pattern is sound
+	for _, dir := range old {
+		_ = localpg.RemoveAbandoned(ctx, dir, abandonedAfter) // a courtesy: another user's stays
+	}
+	dir, err := os.MkdirTemp("", tempPattern)
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the tests' Postgres: %w", err)
 	}
 	p.dir = dir
-	return localpg.Start(context.Background(), localpg.Config{DataDir: dir})
+	return localpg.Start(ctx, localpg.Config{DataDir: dir})
 }
 
 func (p *pool) close() error {
