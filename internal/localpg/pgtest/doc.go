@@ -18,6 +18,10 @@
 // A test that stops or kills the server, or needs other settings, takes a server of its
 // own with [NewServer].
 //
+// The server is the first that localpg finds, so another version is a matter of PATH:
+//
+//	PATH=/usr/lib/postgresql/17/bin:$PATH go test ./...
+//
 // # Promises
 //
 // A database is seen by its test alone and is gone after it, with its sessions and its replication
