@@ -211,7 +211,10 @@ func runRecord(ctx context.Context, tx pgx.Tx, record func(context.Context, pgx.
 // database that does not answer.
 func unrecordable(err error) bool {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	switch {
+	case errors.As(err, new(*pgconn.ConnectError)):
+		return false // refused at the door
+	case !errors.As(err, &pg):
 		return errors.As(err, new(*recordError))
 	}
 	// Connection, resources, an operator's act, the system: not the row's doing. A

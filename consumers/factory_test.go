@@ -1,0 +1,320 @@
+package consumers_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/consumers"
+	"github.com/restock-dev/restock/internal/localfactory"
+	"github.com/restock-dev/restock/schema"
+)
+
+// plant is a pretend factory that a worker is wired to.
+type plant struct {
+	*localfactory.Factory
+	server *httptest.Server
+	client *http.Client
+}
+
+func newPlant(w *world) *plant {
+	p := &plant{Factory: localfactory.New(localfactory.Config{})}
+	p.server = httptest.NewServer(p.Handler())
+	p.client = clientOf(w)
+	w.Cleanup(p.server.Close)
+	return p
+}
+
+func clientOf(w *world) *http.Client {
+	transport := &http.Transport{}
+	w.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func (w *world) factoryAt(url string, change ...func(*consumers.FactoryConfig)) *consumers.Factory {
+	w.Helper()
+	cfg := consumers.FactoryConfig{URL: url, Pool: w.pool, Client: clientOf(w)}
+	for _, c := range change {
+		c(&cfg)
+	}
+	f, err := consumers.NewFactory(cfg)
+	require.NoError(w, err)
+	return f
+}
+
+func (w *world) state(e schema.Event) (state, productionID string) {
+	w.Helper()
+	require.NoError(w, w.owner.QueryRow(w.Context(), `SELECT state, coalesce(production_id, '') FROM replenishments WHERE event_id = $1`, e.ID).
+		Scan(&state, &productionID))
+	return state, productionID
+}
+
+// effects lists the outcomes of the event's calls.
+func (w *world) effects(e schema.Event) []string {
+	w.Helper()
+	return scan[[]string](w, `SELECT coalesce(array_agg(outcome ORDER BY id), '{}') FROM effects WHERE event_id = $1 AND kind = 'factory.manufacture'`, e.ID)
+}
+
+func TestFactoryOrdersProduction(t *testing.T) {
+	w := setup(t)
+	type request struct {
+		method, path, body string
+		header             http.Header
+	}
+	requests := make(chan request, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		requests <- request{r.Method, r.URL.Path, string(body), r.Header}
+		_, _ = io.WriteString(rw, `{"data":{"data":{},"id":"7d9f1b9e-0000-4000-8000-000000000001","reqestor":"manager@example.com"}}`)
+	}))
+	defer server.Close()
+	worker := w.start(w.factoryAt(server.URL + "/"))
+	e := w.request()
+	row := w.await(e.ID, "done")
+	require.Equal(t, "7d9f1b9e-0000-4000-8000-000000000001", row.effect)
+	require.Equal(t, 1, row.attempt)
+
+	got := <-requests
+	require.Equal(t, "POST /api/manufactures", got.method+" "+got.path)
+	require.Equal(t, "application/json", got.header.Get("Content-Type"))
+	require.Equal(t, e.ID.String(), got.header.Get("Idempotency-Key"))
+	require.Equal(t, e.Traceparent, got.header.Get("Traceparent"))
+	require.Equal(t, map[string]any{
+		"MessageGroupId":             "stock-arrival-group",
+		"MessageAttributeProductId":  "SKU-1",
+		"MessageAttributeProductCnt": "10",
+		"MessageAttributeFactoryId":  "FF-500293",
+		"MessageAttributeRequester":  "manager@example.com",
+		"CallbackUrl":                "http://127.0.0.1:1/stock-increase/1?sig=secret",
+	}, decode[map[string]any](w, got.body))
+
+	state, id := w.state(e)
+	require.Equal(t, "accepted", state)
+	require.Equal(t, row.effect, id)
+	require.Equal(t, []string{"ok"}, w.effects(e))
+	w.awaitEmpty()
+	require.NoError(t, worker.Ready(t.Context()))
+	require.NoError(t, worker.stop())
+	require.InDelta(t, 1, worker.metric(w, "messages_total", "handled"), 0)
+	require.InDelta(t, 1, worker.metric(w, "deletes_total", "ok"), 0)
+	require.InDelta(t, 0, worker.metric(w, "in_flight"), 0)
+}
+
+// What the factory answers decides what becomes of the event and its
+// replenishment.
+func TestFactoryAnswers(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault     localfactory.Fault
+		state     string // of the replenishment
+		inbox     string
+		attempt   int
+		effects   []string
+		uncertain int
+		made      int
+		hasID     bool
+	}{
+		"broken for a while": {fault: localfactory.Fault{Status: 500, Times: 2},
+			state: "accepted", inbox: "done", attempt: 3, effects: []string{"failed", "failed", "ok"}, made: 1, hasID: true},
+		"moved for a while": {fault: localfactory.Fault{Status: 302, Times: 1},
+			state: "accepted", inbox: "done", attempt: 2, effects: []string{"failed", "ok"}, made: 1, hasID: true},
+		"request time-out": {fault: localfactory.Fault{Status: 408, Times: 1},
+			state: "accepted", inbox: "done", attempt: 2, effects: []string{"failed", "ok"}, made: 1, hasID: true},
+		"refuses": {fault: localfactory.Fault{Status: 422, Body: "no such product"},
+			state: "refused", inbox: "dead", attempt: 1, effects: []string{"failed"}},
+		"accepts and answers nonsense": {fault: localfactory.Fault{Status: 200, Body: "<html>", Accept: true},
+			state: "accepted", inbox: "done", attempt: 1, effects: []string{"ok"}, made: 1},
+		"accepts and answers without end": {fault: localfactory.Fault{Status: 201, Body: strings.Repeat(" ", 1<<20), Accept: true},
+			state: "accepted", inbox: "done", attempt: 1, effects: []string{"ok"}, made: 1},
+		"accepts and is cut": {fault: localfactory.Fault{Cut: true, Accept: true, Times: 1},
+			state: "accepted", inbox: "done", attempt: 2, effects: []string{"uncertain", "ok"}, uncertain: 1, made: 1, hasID: true},
+		"is cut before it accepts": {fault: localfactory.Fault{Cut: true, Times: 1},
+			state: "accepted", inbox: "done", attempt: 2, effects: []string{"uncertain", "ok"}, uncertain: 1, made: 1, hasID: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t)
+			p := newPlant(w)
+			p.Fail(test.fault)
+			w.start(w.factoryAt(p.server.URL))
+			e := w.request()
+			row := w.await(e.ID, test.inbox)
+			require.Equal(t, test.attempt, row.attempt)
+			require.Equal(t, test.uncertain, row.uncertain)
+			require.Equal(t, test.effects, w.effects(e))
+			state, id := w.state(e)
+			require.Equal(t, test.state, state)
+			require.Len(t, p.Productions(), test.made)
+			if test.hasID {
+				require.Equal(t, p.Productions()[0].ID.String(), id)
+				require.Equal(t, e.ID.String(), p.Productions()[0].Key)
+			} else {
+				require.Empty(t, id)
+			}
+			w.awaitEmpty()
+			if test.inbox == "dead" {
+				require.Equal(t, "the factory answered 422 Unprocessable Entity: no such product", row.lastError)
+				require.Len(t, w.deadLetters(), 1)
+				require.Equal(t, row.lastError, scan[string](w, `SELECT refusal FROM replenishments WHERE event_id = $1`, e.ID))
+			}
+		})
+	}
+}
+
+func TestFactoryHonoursRetryAfter(t *testing.T) {
+	w := setup(t)
+	p := newPlant(w)
+	p.Fail(localfactory.Fault{Status: 429, RetryAfter: "1800", Times: 1})
+	w.start(w.factoryAt(p.server.URL))
+	e := w.request()
+	row := w.await(e.ID, "failed")
+	require.Equal(t, 1, row.attempt)
+	w.eventually("it waits hidden", func() bool {
+		waiting, inFlight := w.counts(w.queue.URL)
+		return waiting == 0 && inFlight == 1
+	})
+	// Its own backoff is none here, so what holds it is the factory's wish.
+	w.eventually("it comes back", func() bool {
+		w.comeBack()
+		return w.inbox(e.ID, uuid.Nil).state == "done"
+	})
+}
+
+func TestFactorySlowIsUncertain(t *testing.T) {
+	w := setup(t)
+	p := newPlant(w)
+	p.Fail(localfactory.Fault{Slow: time.Hour, Times: 1})
+	w.start(w.factoryAt(p.server.URL, func(c *consumers.FactoryConfig) { c.Timeout = 50 * time.Millisecond }))
+	e := w.request()
+	row := w.await(e.ID, "done")
+	require.Equal(t, []string{"uncertain", "ok"}, w.effects(e)[:2])
+	require.Positive(t, row.uncertain)
+}
+
+// Nobody there costs no attempt, however long it lasts.
+func TestFactoryUnreachableBurnsNoAttempt(t *testing.T) {
+	w := setup(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := ln.Addr().String()
+	require.NoError(t, ln.Close())
+	worker := w.start(w.factoryAt("http://"+address), func(c *consumers.Config) {
+		c.CircuitFailures, c.CircuitOpen = 2, 5*time.Millisecond
+	})
+	e := w.request()
+	w.eventually("some tries", func() bool {
+		w.comeBack()
+		return len(w.effects(e)) >= 5
+	})
+	require.LessOrEqual(t, w.inbox(e.ID, uuid.Nil).attempt, 1, "at most the one under way")
+
+	ln, err = net.Listen("tcp", address)
+	require.NoError(t, err)
+	p := localfactory.New(localfactory.Config{})
+	server := httptest.NewUnstartedServer(p.Handler())
+	server.Listener = ln
+	server.Start()
+	defer server.Close()
+	w.eventually("it recovers", func() bool {
+		w.comeBack()
+		return w.inbox(e.ID, uuid.Nil).state == "done"
+	})
+	require.Equal(t, 1, w.inbox(e.ID, uuid.Nil).attempt)
+	require.Len(t, p.Productions(), 1)
+	w.awaitEmpty()
+	require.NoError(t, worker.stop())
+	require.InDelta(t, 1, worker.metric(w, "attempts_total"), 0)
+}
+
+func TestFactoryAsksOnlyForWhatIsStillWanted(t *testing.T) {
+	for _, state := range []string{"accepted", "refused", "cancelled", "delivered"} {
+		t.Run(state, func(t *testing.T) {
+			w := setup(t)
+			p := newPlant(w)
+			e := w.request()
+			w.exec(`UPDATE replenishments SET state = $2, delivered_quantity = CASE WHEN $2 = 'delivered' THEN 10 END,
+				closed_at = CASE WHEN $2 <> 'accepted' THEN now() END WHERE event_id = $1`, e.ID, state)
+			w.start(w.factoryAt(p.server.URL))
+			row := w.await(e.ID, "done")
+			require.Equal(t, "superseded: the replenishment is "+state, row.effect)
+			require.Empty(t, p.Productions())
+			require.Empty(t, w.effects(e))
+		})
+	}
+}
+
+// A callback may come before the factory's own answer.
+func TestFactoryDeliveredIsNeverTakenBack(t *testing.T) {
+	w := setup(t)
+	e := make(chan schema.Event, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		_, err := w.owner.Exec(context.Background(), `UPDATE replenishments SET state = 'delivered', delivered_quantity = 10, delivered_at = now(), closed_at = now()
+			WHERE event_id = $1`, (<-e).ID)
+		if err != nil {
+			rw.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		_, _ = io.WriteString(rw, `{"data":{"data":{},"id":"p-1","reqestor":"x"}}`)
+	}))
+	defer server.Close()
+	w.start(w.factoryAt(server.URL))
+	made := w.request()
+	e <- made
+	w.await(made.ID, "done")
+	state, id := w.state(made)
+	require.Equal(t, "delivered", state)
+	require.Equal(t, "p-1", id)
+}
+
+func TestFactoryUnknownReplenishmentIsDeadAfterAFewLooks(t *testing.T) {
+	w := setup(t)
+	p := newPlant(w)
+	w.start(w.factoryAt(p.server.URL))
+	e := w.event("SKU-X")
+	row := w.await(e.ID, "dead")
+	require.Equal(t, 5, row.attempt)
+	require.Contains(t, row.lastError, "is unknown")
+	require.Empty(t, p.Productions())
+}
+
+func TestFactoryConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"", "factory", "ftp://factory", "http://", "http://a b"} {
+		_, err := consumers.NewFactory(consumers.FactoryConfig{URL: url})
+		require.ErrorContains(t, err, "want http://host", url)
+	}
+	_, err := consumers.NewFactory(consumers.FactoryConfig{URL: "http://factory"})
+	require.ErrorContains(t, err, "pool")
+}
+
+// A connection that is cut when it is used again must not make net/http repeat
+// the request by itself: a factory that ignores the key would make it twice.
+func TestFactoryRequestIsNeverRepeatedUnseen(t *testing.T) {
+	w := setup(t)
+	var mu sync.Mutex
+	asked := make(map[string]int)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked[r.Header.Get("Idempotency-Key")]++
+		all, mine := len(asked), asked[r.Header.Get("Idempotency-Key")]
+		mu.Unlock()
+		if all == 2 && mine == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(rw, `{"data":{"id":"p-1"}}`)
+	}))
+	defer server.Close()
+	w.start(w.factoryAt(server.URL))
+	first := w.request()
+	w.await(first.ID, "done")
+	second := w.request()
+	w.await(second.ID, "done")
+	require.Equal(t, []string{"uncertain", "ok"}, w.effects(second), "each call has its row")
+}
