@@ -23,7 +23,7 @@
 //     directory finds the orphan, stops it and goes on with the data intact. A cluster
 //     whose making was cut short is made anew.
 //   - Root is no obstacle: Postgres refuses to run as root, so root runs it as the user
-//     postgres, else nobody, and the directory becomes that user's.
+//     postgres, else nobody, and the cluster in the directory is that user's.
 //
 // Postgres 15 or newer is needed. Windows is not supported.
 package localpg
