@@ -53,13 +53,16 @@ type change struct {
 	at     time.Time     // begin: commit time
 	entry  *entry        // event
 	prefix string        // probe: the logical message
-	body   []byte
+	body   string
 }
 
 // decode reads one pgoutput message. An error means that the stream cannot be
 // understood, and nothing after it may be confirmed.
 func (d *decoder) decode(data []byte) (change, error) {
-	message, err := pglogrepl.Parse(data)
+	if len(data) > 0 && data[0] == 'I' {
+		return d.insert(data)
+	}
+	message, err := parse(data)
 	if err != nil {
 		return change{}, fmt.Errorf("decode pgoutput message: %w", err)
 	}
@@ -72,13 +75,21 @@ func (d *decoder) decode(data []byte) (change, error) {
 	case *pglogrepl.RelationMessage:
 		d.tables[m.RelationID] = newTable(m)
 		return change{}, nil
-	case *pglogrepl.InsertMessage:
-		return d.insert(m)
 	case *pglogrepl.LogicalDecodingMessage:
-		return change{kind: changeProbe, prefix: m.Prefix, body: m.Content}, nil
+		return change{kind: changeProbe, prefix: m.Prefix, body: string(m.Content)}, nil
 	default:
 		return change{}, nil
 	}
+}
+
+// parse is pglogrepl's parser, which panics on a message that is cut short.
+func parse(data []byte) (message pglogrepl.Message, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("malformed message: %v", r)
+		}
+	}()
+	return pglogrepl.Parse(data)
 }
 
 func newTable(m *pglogrepl.RelationMessage) *table {
@@ -94,18 +105,22 @@ func newTable(m *pglogrepl.RelationMessage) *table {
 	return t
 }
 
-func (d *decoder) insert(m *pglogrepl.InsertMessage) (change, error) {
-	t := d.tables[m.RelationID]
+func (d *decoder) insert(data []byte) (change, error) {
+	relation, values, err := insertRow(data)
+	if err != nil {
+		return change{}, fmt.Errorf("decode a row: %w", err)
+	}
+	t := d.tables[relation]
 	if t == nil {
-		return change{}, fmt.Errorf("a row of relation %d came before its description", m.RelationID)
+		return change{}, fmt.Errorf("a row of relation %d came before its description", relation)
 	}
 	if t.missing != "" {
 		return change{}, refusal("table %s has no column %q: add it, or publish the outbox table", t.name, t.missing)
 	}
-	row := row{t, m.Tuple}
+	row := row{t, values}
 	for _, name := range columns {
-		if t.place[name] >= row.len() {
-			return change{}, fmt.Errorf("a row of %s has %d columns: %q is not among them", t.name, row.len(), name)
+		if t.place[name] >= len(values) {
+			return change{}, fmt.Errorf("a row of %s has %d columns: %q is not among them", t.name, len(values), name)
 		}
 	}
 	e := &entry{position: Position{Commit: d.commit, Index: d.index}}
@@ -120,21 +135,12 @@ func (d *decoder) insert(m *pglogrepl.InsertMessage) (change, error) {
 
 // row reads an inserted row by column name.
 type row struct {
-	table *table
-	tuple *pglogrepl.TupleData
-}
-
-func (r row) len() int {
-	if r.tuple == nil {
-		return 0
-	}
-	return len(r.tuple.Columns)
+	table  *table
+	values [][]byte
 }
 
 // text is the column's value; that of a null is empty.
-func (r row) text(name string) string {
-	return string(r.tuple.Columns[r.table.place[name]].Data)
-}
+func (r row) text(name string) string { return string(r.values[r.table.place[name]]) }
 
 // identity reads what the ledger and the order need. Its columns are typed, so a
 // failure is a table that is not an outbox, never one bad row.
@@ -159,7 +165,7 @@ func (r row) content(e *schema.Event) error {
 	e.Subject = r.text("subject")
 	e.Body = r.text("body")
 	e.Traceparent = r.text("traceparent")
-	if err := json.Unmarshal([]byte(r.text("attributes")), &e.Attributes); err != nil {
+	if err := json.Unmarshal(r.values[r.table.place["attributes"]], &e.Attributes); err != nil {
 		return fmt.Errorf("attributes are not {name: {type, value}}: %w", err)
 	}
 	if err := e.Validate(); err != nil {

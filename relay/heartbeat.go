@@ -89,7 +89,7 @@ func (h *heartbeat) read(c change) bool {
 	if c.prefix != h.prefix {
 		return false
 	}
-	id, err := strconv.ParseInt(string(c.body), 10, 64)
+	id, err := strconv.ParseInt(c.body, 10, 64)
 	if err != nil {
 		return false
 	}

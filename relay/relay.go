@@ -89,7 +89,7 @@ type Relay struct {
 	pool    *pgxpool.Pool
 	metrics *metrics
 	current atomic.Pointer[session] // the last one stays, so that lag goes on growing between two
-	state   atomic.Value // string: starting, standby, active, waiting
+	state   atomic.Value            // string: starting, standby, active, waiting
 }
 
 // New checks cfg and prepares a relay. It does not touch the database yet.

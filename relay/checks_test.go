@@ -1,0 +1,132 @@
+package relay_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/internal/localpg"
+	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	"github.com/restock-dev/restock/relay"
+)
+
+// TestRefuses: a set-up on which events would be lost or the database stalled is
+// refused, with the mend.
+func TestRefuses(t *testing.T) {
+	t.Parallel()
+	const good = `DROP PUBLICATION restock_outbox; CREATE PUBLICATION restock_outbox FOR TABLE outbox WITH `
+	cases := map[string]struct{ sql, want string }{
+		"no publication":     {`DROP PUBLICATION restock_outbox`, "publication restock_outbox does not exist: run restock migrate"},
+		"all tables":         {`DROP PUBLICATION restock_outbox; CREATE PUBLICATION restock_outbox FOR ALL TABLES WITH (publish = 'insert', publish_via_partition_root)`, "must have one table"},
+		"updates too":        {good + `(publish = 'insert, update', publish_via_partition_root)`, "publish = 'insert'"},
+		"partitions":         {good + `(publish = 'insert')`, "publish_via_partition_root"},
+		"another table too":  {`ALTER PUBLICATION restock_outbox ADD TABLE ledger`, "has 2 tables, not one"},
+		"another table":      {`DROP PUBLICATION restock_outbox; CREATE PUBLICATION restock_outbox FOR TABLE ledger WITH (publish = 'insert', publish_via_partition_root)`, `does not publish column "id" of public.ledger`},
+		"a column is hidden": {`DROP PUBLICATION restock_outbox; CREATE PUBLICATION restock_outbox FOR TABLE outbox (day, id, seq, type, message_group, attributes, body, traceparent, created_at) WITH (publish = 'insert', publish_via_partition_root)`, `does not publish column "subject"`},
+		"no slot":            {`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()`, "does not exist: run restock migrate"},
+		"slot of another plugin": {`SELECT pg_drop_replication_slot(slot_name), pg_create_logical_replication_slot(slot_name, 'test_decoding')
+			FROM pg_replication_slots WHERE database = current_database()`, "not pgoutput"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOutbox(t)
+			_, err := o.pool.Exec(o.ctx, c.sql)
+			require.NoError(t, err)
+			err = o.start().stopWhenRefused()
+			var refused *relay.RefusedError
+			require.ErrorAs(t, err, &refused)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+// stopWhenRefused waits for Run to return by itself.
+func (r *running) stopWhenRefused() error {
+	<-r.done
+	return r.stop()
+}
+
+// TestRefusesToBeASynchronousStandby: at the start, and when the server is told
+// so later.
+func TestRefusesToBeASynchronousStandby(t *testing.T) {
+	t.Parallel()
+	o := newOutboxOn(t, pgtest.NewServer(t, localpg.Config{}))
+	r := o.start(func(c *relay.Config) { c.HeartbeatEvery = 20 * time.Millisecond })
+	o.eventually("relaying", func() bool { return r.Ready(o.ctx) == nil })
+	for _, sql := range []string{`ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (elsewhere, RESTOCK_STORE)'`, `SELECT pg_reload_conf()`} {
+		// Whoever commits now waits for the relay, so this may not.
+		_, err := o.pool.Exec(o.ctx, sql)
+		require.NoError(t, err)
+	}
+	require.ErrorContains(t, r.stopWhenRefused(), "synchronous_standby_names = 'ANY 1 (elsewhere, RESTOCK_STORE)' names the relay")
+	require.ErrorContains(t, o.start().stopWhenRefused(), "name only real standbys there and reload Postgres")
+}
+
+func TestRefusesWALLevel(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.NewServer(t, localpg.Config{Settings: map[string]string{"wal_level": "replica"}})
+	require.NoError(t, pg.CreateDatabase(t.Context(), "store", ""))
+	require.NoError(t, migrate(t.Context(), pg.DSN("store")))
+	o := &outbox{t: t, ctx: t.Context(), pg: pg, database: "store", slot: "restock_store"}
+	o.createTopic()
+	require.ErrorContains(t, o.start().stopWhenRefused(), "wal_level is replica: set wal_level = logical and restart Postgres")
+}
+
+func TestConfig(t *testing.T) {
+	good := relay.Config{DSN: "postgres://localhost/x", Slot: "s", Publication: "p", Publisher: &relay.SNS{}}
+	cases := map[string]struct {
+		change func(*relay.Config)
+		want   string
+	}{
+		"no slot":        {func(c *relay.Config) { c.Slot = "" }, "are needed"},
+		"no publisher":   {func(c *relay.Config) { c.Publisher = nil }, "are needed"},
+		"negative":       {func(c *relay.Config) { c.Window = -1 }, "below 0"},
+		"hasty":          {func(c *relay.Config) { c.SenderTimeout = time.Millisecond }, "below 1 s"},
+		"no such scheme": {func(c *relay.Config) { c.DSN = "host" }, "database address"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			cfg := good
+			c.change(&cfg)
+			_, err := relay.New(cfg)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+	for _, arn := range []string{"", "events.fifo", "arn:aws:sns:eu-west-1:1:events"} {
+		_, err := relay.NewSNS(aws.Config{}, arn, 1)
+		require.ErrorContains(t, err, "not the ARN of a FIFO topic", arn)
+	}
+}
+
+// TestSlotCreationNamesWhatBlocksIt: a transaction that has written and stays
+// open keeps a slot from being made; the error says which.
+func TestSlotCreationNamesWhatBlocksIt(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.NewServer(t, localpg.Config{})
+	o := newOutboxOn(t, pg)
+	made, err := relay.CreateSlot(o.ctx, pg.DSN("store"), o.slot, time.Minute)
+	require.NoError(t, err)
+	require.False(t, made, "it is there already")
+
+	require.NoError(t, pg.CreateDatabase(o.ctx, "elsewhere", ""))
+	blocker, err := pgx.Connect(o.ctx, pg.DSN("elsewhere"))
+	require.NoError(t, err)
+	defer blocker.Close(context.Background())
+	tx, err := blocker.Begin(o.ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(o.ctx, `CREATE TABLE held_open ()`)
+	require.NoError(t, err)
+	_, err = relay.CreateSlot(o.ctx, pg.DSN("store"), "another", 300*time.Millisecond)
+	require.ErrorContains(t, err, "in elsewhere, idle in transaction")
+	require.ErrorContains(t, err, "end them and try again")
+	require.NoError(t, tx.Rollback(o.ctx))
+	made, err = relay.CreateSlot(o.ctx, pg.DSN("store"), "another", time.Minute)
+	require.NoError(t, err)
+	require.True(t, made)
+	require.Equal(t, 0, o.count(`pg_replication_slots WHERE slot_name = 'another' AND NOT (plugin = 'pgoutput')`))
+}

@@ -1,0 +1,155 @@
+package relay
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// TestLanes publishes random events of few groups with random failures. Whatever
+// the schedule, a group has one entry in flight at most, nothing held goes before
+// its time, and each group comes out whole and in the order in which it went in.
+func TestLanes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := newLanes()
+		now := time.Unix(0, 0)
+		pushed, done := map[string][]int64{}, map[string][]int64{}
+		inFlight := map[string]*entry{}
+		until := map[string]time.Time{}
+		seq := int64(0)
+
+		someInFlight := func(t *rapid.T) *entry {
+			if len(inFlight) == 0 {
+				t.Skip("nothing in flight")
+			}
+			groups := make([]string, 0, len(inFlight))
+			for g := range inFlight {
+				groups = append(groups, g)
+			}
+			slices.Sort(groups)
+			return inFlight[rapid.SampledFrom(groups).Draw(t, "group")]
+		}
+		take := func(t *rapid.T, entries, bytes int) {
+			batch := l.next(now, entries, bytes)
+			size := 0
+			for _, e := range batch {
+				g := e.event.Group
+				if inFlight[g] != nil {
+					t.Fatalf("group %s has two entries in flight", g)
+				}
+				if until[g].After(now) {
+					t.Fatalf("group %s went before its time", g)
+				}
+				inFlight[g] = e
+				size += e.size
+			}
+			if len(batch) > entries || len(batch) > 1 && size > bytes {
+				t.Fatalf("batch of %d entries and %d bytes, limits %d and %d", len(batch), size, entries, bytes)
+			}
+		}
+		finish := func(e *entry) {
+			l.done(e)
+			delete(inFlight, e.event.Group)
+			done[e.event.Group] = append(done[e.event.Group], e.event.Seq)
+		}
+
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(t *rapid.T) {
+				seq++
+				g := strconv.Itoa(rapid.IntRange(0, 5).Draw(t, "group"))
+				l.push(&entry{event: schema.Event{Group: g, Seq: seq}, size: rapid.IntRange(1, 300).Draw(t, "size")})
+				pushed[g] = append(pushed[g], seq)
+			},
+			"next": func(t *rapid.T) {
+				take(t, rapid.IntRange(1, 10).Draw(t, "entries"), rapid.IntRange(1, 1000).Draw(t, "bytes"))
+			},
+			"done": func(t *rapid.T) { finish(someInFlight(t)) },
+			"hold": func(t *rapid.T) {
+				e := someInFlight(t)
+				until[e.event.Group] = now.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "for")) * time.Second)
+				l.hold(e, until[e.event.Group])
+				delete(inFlight, e.event.Group)
+			},
+			"pass": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "seconds")) * time.Second) },
+		})
+
+		for len(inFlight) > 0 {
+			finish(someInFlight(t))
+		}
+		for len(l.byGroup) > 0 {
+			if due, held := l.due(); held && due.After(now) {
+				now = due
+			}
+			take(t, 10, 1<<20)
+			if len(inFlight) == 0 {
+				t.Fatal("entries are left and none may go: a lane is lost")
+			}
+			for _, e := range inFlight {
+				finish(e)
+			}
+		}
+		require.Equal(t, pushed, done)
+	})
+}
+
+func TestLanesTakeTurns(t *testing.T) {
+	l := newLanes()
+	for i := range 3 {
+		for _, g := range []string{"a", "b", "c"} {
+			l.push(&entry{event: schema.Event{Group: g, Seq: int64(i)}, size: 1})
+		}
+	}
+	var order string
+	for range 9 {
+		e := l.next(time.Now(), 1, 1)[0]
+		order += e.event.Group
+		l.done(e)
+	}
+	require.Equal(t, "abcabcabc", order)
+	require.Nil(t, l.next(time.Now(), 1, 1))
+}
+
+func TestThrottle(t *testing.T) {
+	now := time.Unix(100, 0)
+	th := newThrottle(8, testBackoff)
+	require.True(t, th.allows(7, now))
+	require.False(t, th.allows(8, now))
+
+	th.failed(now)
+	th.failed(now) // together with the first
+	require.False(t, th.allows(0, now), "nothing goes before the delay has passed")
+	require.Equal(t, 1, th.failures)
+	now = th.until
+	require.True(t, th.allows(3, now))
+	require.False(t, th.allows(4, now), "half of what was allowed")
+
+	for range 10 {
+		th.failed(now)
+		now = th.until
+	}
+	require.True(t, th.allows(0, now), "one call always probes")
+	require.False(t, th.allows(1, now))
+	for range 100 {
+		th.succeeded()
+	}
+	require.True(t, th.allows(7, now))
+	require.False(t, th.allows(8, now))
+}
+
+func TestWindow(t *testing.T) {
+	w := newWindow(100)
+	require.True(t, w.acquire(1000), "one that is larger than the window goes alone")
+	require.False(t, w.acquire(1))
+	w.release(1000)
+	<-w.freed
+	require.True(t, w.acquire(60))
+	require.True(t, w.acquire(40))
+	require.False(t, w.acquire(1))
+	require.Equal(t, 100, w.bytes())
+}
