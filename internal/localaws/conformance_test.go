@@ -60,6 +60,7 @@ func TestConformanceOfMoto(t *testing.T) {
 	runConformance(t, target{cfg: aws.Config{
 		Region: "ap-northeast-2", BaseEndpoint: aws.String(endpoint),
 		Credentials: credentials.NewStaticCredentialsProvider("moto", "moto", ""),
+		Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
 	}, prompt: true, patience: 1}, motoDiffers())
 }
 

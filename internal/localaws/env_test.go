@@ -42,7 +42,7 @@ func newEnv(t T, to target) *env {
 	}
 	cfg := to.cfg.Copy()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	cfg.HTTPClient = &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	cfg.HTTPClient = &http.Client{Transport: transport, Timeout: 25 * time.Second}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &env{T: t, target: to, sns: sns.NewFromConfig(cfg), sqs: sqs.NewFromConfig(cfg), ses: sesv2.NewFromConfig(cfg)}
 }

@@ -169,9 +169,10 @@ func (s *Server) publishBatch(c *call, f *form) (formReply, error) {
 		return nil, invalidParameter("PublishBatchRequestEntries: %s", err)
 	}
 	pubs := make([]publication, len(entries))
-	errs := make([]error, len(entries))
 	for i, e := range entries {
-		pubs[i], errs[i] = readPublication(e)
+		if pubs[i], err = readPublication(e); err != nil {
+			return nil, err
+		}
 	}
 	t, err := s.lockedTopic(f.get("TopicArn"))
 	if err != nil {
@@ -181,16 +182,17 @@ func (s *Server) publishBatch(c *call, f *form) (formReply, error) {
 	if err := t.checkBatch(pubs); err != nil {
 		return nil, err
 	}
-	accepted := make([]accepted, len(pubs))
-	for i := range pubs {
-		if errs[i] = c.entryError(pubs[i].entryID, firstError(errs[i], pubs[i].checkContent())); errs[i] == nil {
-			accepted[i] = s.accept(t, pubs[i])
+	done, errs := make([]accepted, len(pubs)), make([]error, len(pubs))
+	for i, p := range pubs {
+		if errs[i] = c.entryError(p.entryID, nil); errs[i] == nil {
+			done[i] = s.accept(t, p)
 		}
 	}
-	return func(w *xmlWriter) { w.batchResult(t.fifo, pubs, accepted, errs) }, nil
+	return func(w *xmlWriter) { w.batchResult(t.fifo, pubs, done, errs) }, nil
 }
 
-// checkBatch finds what makes SNS refuse the entire batch.
+// checkBatch finds what makes SNS refuse the entire batch. That includes what is wrong with a single entry: SNS fails an
+// entry alone only for reasons of its own, which here are faults.
 func (t *topic) checkBatch(pubs []publication) error {
 	if len(pubs) == 0 {
 		return refuse("EmptyBatchRequest", "The batch request doesn't contain any entries.")
@@ -214,7 +216,7 @@ func (t *topic) checkBatch(pubs []publication) error {
 		return refuse("BatchRequestTooLong", "The length of all the batch messages put together is more than the limit (%d of %d bytes).", total, t.maxBytes())
 	}
 	for i := range pubs {
-		if err := pubs[i].checkIDs(t); err != nil {
+		if err := firstError(pubs[i].checkContent(), pubs[i].checkIDs(t)); err != nil {
 			return err
 		}
 	}
