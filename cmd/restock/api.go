@@ -1,0 +1,46 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/restock-dev/restock/api"
+	"github.com/restock-dev/restock/internal/service"
+)
+
+type apiCommand struct {
+	databaseFlag
+	Addr            string   `default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" placeholder:"HOST:PORT" help:"Where to listen."`
+	PublicURL       string   `name:"public-url" env:"RESTOCK_PUBLIC_URL" placeholder:"URL" help:"Where the factory reaches this API for its callback. Default: the address listened on."`
+	DefaultSKU      string   `name:"default-sku" env:"RESTOCK_DEFAULT_SKU" placeholder:"SKU" help:"What a checkout with an empty body buys."`
+	CallbackSecrets []string `env:"RESTOCK_CALLBACK_SECRETS" placeholder:"SECRET" help:"One or two secrets of 16 bytes or more, separated by commas: the first signs callbacks, each is accepted. Best given by the environment."`
+	MaxConns        int32    `default:"16" env:"RESTOCK_API_MAX_CONNS" help:"Most connections to the database."`
+}
+
+// Run serves until a signal.
+func (c *apiCommand) Run(inv *invocation) error {
+	if len(c.CallbackSecrets) == 0 {
+		return &setupError{errors.New("no callback secret: set RESTOCK_CALLBACK_SECRETS to 16 random bytes or more, the same for every API process")}
+	}
+	if err := c.reach(inv); err != nil {
+		return err
+	}
+	ln, err := listen(inv, "api", c.Addr)
+	if err != nil {
+		return err
+	}
+	cfg := api.Config{
+		DSN: c.DatabaseURL, PublicURL: c.PublicURL, DefaultSKU: c.DefaultSKU, MaxConns: c.MaxConns,
+		Logger: inv.log.With().Str("part", "api").Logger(), Metrics: newRegistry(),
+	}
+	if cfg.PublicURL == "" {
+		cfg.PublicURL = "http://" + ln.Addr().String()
+	}
+	for _, s := range c.CallbackSecrets {
+		cfg.CallbackSecrets = append(cfg.CallbackSecrets, []byte(s))
+	}
+	a, err := api.New(inv, cfg)
+	if err != nil {
+		return &setupError{errors.Join(err, ln.Close())}
+	}
+	return service.Run(inv, a.Run, service.HTTP(ln, a.Handler()))
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/mattn/go-isatty"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/internal/service"
+)
+
+// cli is the whole surface.
+type cli struct {
+	Log logFlags `embed:"" prefix:"log-"`
+
+	Demo     demoCommand     `cmd:"" help:"Run everything on this machine, with nothing to configure."`
+	API      apiCommand      `cmd:"" name:"api" help:"Serve the shop: checkout, callback, products, orders."`
+	Relay    relayCommand    `cmd:"" help:"Publish a database's outbox to SNS."`
+	Consume  consumeCommand  `cmd:"" help:"Handle the events of one consumer or more."`
+	Migrate  migrateCommand  `cmd:"" help:"Bring the store's database to the newest schema: tables, roles, publication, slot."`
+	Localaws localawsCommand `cmd:"" help:"Serve a local stand-in for SNS, SQS and SES, with Restock's topic and queues."`
+	Factory  factoryCommand  `cmd:"" help:"Serve a pretend factory."`
+}
+
+type logger = zerolog.Logger
+
+type logFlags struct {
+	Level  string `default:"info" enum:"debug,info,warn,error" env:"RESTOCK_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error."`
+	Format string `default:"auto" enum:"auto,json,text" env:"RESTOCK_LOG_FORMAT" help:"json, text, or auto: text on a terminal."`
+}
+
+func (f logFlags) logger(w io.Writer) logger {
+	level, err := zerolog.ParseLevel(f.Level)
+	if err != nil {
+		level = zerolog.InfoLevel // cannot be: the flag is an enum
+	}
+	if f.Format == "text" || f.Format == "auto" && isTerminal(w) {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// databaseFlag is the database of one part, as that part's role.
+type databaseFlag struct {
+	DatabaseURL string `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
+}
+
+// reach connects once, so that a wrong address is an error at the start.
+func (f databaseFlag) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, f.DatabaseURL)
+	if err != nil {
+		return &setupError{fmt.Errorf("the database cannot be reached: %w", err)}
+	}
+	return conn.Close(ctx)
+}
+
+// pool is a pool for a part, whose name Postgres shows.
+func (f databaseFlag) pool(ctx context.Context, part string, conns int32) (*pgxpool.Pool, error) {
+	pc, err := pgxpool.ParseConfig(f.DatabaseURL)
+	if err != nil {
+		return nil, &setupError{err}
+	}
+	pc.MaxConns = conns
+	pc.ConnConfig.RuntimeParams["application_name"] = part
+	return pgxpool.NewWithConfig(ctx, pc)
+}
+
+// httpFlag is where a part without an API of its own answers probes and scrapes.
+type httpFlag struct {
+	HTTPAddr string `name:"http-addr" env:"RESTOCK_HTTP_ADDR" default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Where /healthz, /readyz and /metrics are served; port 0 is a free one."`
+}
+
+// listen opens a listener and prints its endpoint line.
+func listen(inv *invocation, name, addr string) (net.Listener, error) {
+	ln, err := service.Listen(addr)
+	if err != nil {
+		return nil, &setupError{err}
+	}
+	endpoint(inv, name, "http://"+ln.Addr().String())
+	return ln, nil
+}
+
+func endpoint(inv *invocation, name, url string) {
+	fmt.Fprintf(inv.stdout, "endpoint name=%s url=%s\n", name, url)
+}
+
+// newRegistry is a registry with the process's own metrics.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// awsConfig is the SDK's own: AWS_REGION, AWS_ENDPOINT_URL, profiles, roles.
+func awsConfig(ctx context.Context) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx)
+	switch {
+	case err != nil:
+		return cfg, &setupError{fmt.Errorf("read the AWS configuration: %w", err)}
+	case cfg.Region == "":
+		return cfg, &setupError{fmt.Errorf("no AWS region: set AWS_REGION")}
+	}
+	return cfg, nil
+}

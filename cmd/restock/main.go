@@ -1,0 +1,84 @@
+// Command restock runs every part of Restock and the tools to operate it. It
+// holds flags, signals and wiring; what the parts do is in their packages.
+//
+// Exit codes: 0 when all went well or a signal stopped it in order, 1 when the
+// work failed, 2 when it could not begin: a wrong flag, a taken port, a database
+// that is not there or that a part refuses to work on.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/restock-dev/restock/internal/localpg"
+	"github.com/restock-dev/restock/relay"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends a stop that takes too long: the default action is back.
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main with all that it touches given to it.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	exited, code := false, 0
+	parser, err := kong.New(&c,
+		kong.Name("restock"),
+		kong.Description("An outbox pipeline for a shop: checkout, relay, consumers. Flags may be given as environment variables too; each flag names its own."),
+		kong.Writers(stdout, stderr),
+		kong.Vars{"datadir": localpg.DefaultDir()},
+		kong.Exit(func(status int) { exited, code = true, status }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+	)
+	if err != nil {
+		return fail(stderr, err)
+	}
+	kctx, err := parser.Parse(args)
+	if exited { // help was asked for
+		return code
+	}
+	if err != nil {
+		return fail(stderr, &setupError{fmt.Errorf("%w; restock -h shows all commands, restock COMMAND -h all flags", err)})
+	}
+	return fail(stderr, kctx.Run(&invocation{Context: ctx, stdout: stdout, stderr: stderr, log: c.Log.logger(stderr)}))
+}
+
+// invocation is what every command runs with.
+type invocation struct {
+	context.Context //nolint:containedctx // it lives as long as the command that it is passed to
+	stdout, stderr  io.Writer
+	log             logger
+}
+
+// setupError is why the work could not begin.
+type setupError struct{ err error }
+
+func (e *setupError) Error() string { return e.err.Error() }
+func (e *setupError) Unwrap() error { return e.err }
+
+// fail prints err as one line and returns the exit code that it means.
+func fail(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "restock:", strings.Join(strings.Fields(err.Error()), " "))
+	var setup *setupError
+	var refused *relay.RefusedError
+	if errors.As(err, &setup) || errors.As(err, &refused) {
+		return 2
+	}
+	return 1
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
+)
+
+type relayCommand struct {
+	databaseFlag
+	httpFlag
+	TopicARN    string `name:"topic-arn" required:"" env:"RESTOCK_TOPIC_ARN" placeholder:"ARN" help:"The SNS FIFO topic."`
+	Slot        string `env:"RESTOCK_SLOT" help:"Replication slot. Default: restock_ and the database's name."`
+	Publication string `default:"restock_outbox" env:"RESTOCK_PUBLICATION" help:"Publication of the outbox table."`
+	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" placeholder:"BYTES" help:"Memory for events that are under way."`
+	InFlight    int    `default:"16" env:"RESTOCK_IN_FLIGHT" help:"Calls to SNS that may be under way at once."`
+}
+
+// Run relays until a signal.
+func (c *relayCommand) Run(inv *invocation) error {
+	cfg, err := awsConfig(inv)
+	if err != nil {
+		return err
+	}
+	publisher, err := relay.NewSNS(cfg, c.TopicARN, c.InFlight)
+	if err != nil {
+		return &setupError{err}
+	}
+	if err := c.reach(inv); err != nil {
+		return err
+	}
+	slot, err := slotName(c.Slot, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	reg := newRegistry()
+	r, err := relay.New(relay.Config{
+		DSN: c.DatabaseURL, Slot: slot, Publication: c.Publication, Publisher: publisher,
+		Window: c.Window, InFlight: c.InFlight,
+		Logger: inv.log.With().Str("part", "relay").Logger(), Metrics: reg,
+	})
+	if err != nil {
+		return &setupError{err}
+	}
+	ln, err := listen(inv, "relay", c.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	service.Health(mux, r.Ready, reg)
+	return service.Run(inv, r.Run, service.HTTP(ln, mux))
+}
+
+// slotName is the slot that was asked for, or the database's own.
+func slotName(asked, dsn string) (string, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return "", &setupError{err}
+	}
+	return schema.SlotName(cfg.Database), nil
+}
