@@ -102,7 +102,7 @@ func (f *Faults) add(r Rule) string {
 		r.ID = "rule-" + strconv.Itoa(f.nextID)
 	}
 	r.Attributes = maps.Clone(r.Attributes)
-	r.Hits = 0
+	r.Hits, f.hits[r.ID] = 0, 0
 	f.rules = append(f.rules, &r)
 	return r.ID
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -78,7 +79,7 @@ func Start(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("start the local stand-in for AWS: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, now: cfg.Now, log: cfg.Logger, url: "http://" + listener.Addr().String(),
+		cfg: cfg, now: cfg.Now, log: cfg.Logger, url: "http://" + reachable(listener.Addr().(*net.TCPAddr)),
 		closing: make(chan struct{}), queues: make(map[string]*queue), topics: make(map[string]*topic),
 		subscriptions: make(map[string]*subscription), silent: make(map[net.Conn]struct{}),
 	}
@@ -86,8 +87,8 @@ func Start(cfg Config) (*Server, error) {
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      90 * time.Second, // a receive waits up to 20 s, a delay fault up to a minute
+		ReadTimeout:       90 * time.Second, // it also ends handlers: a receive waits up to 20 s, a delay fault up to a minute
+		WriteTimeout:      90 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ConnState:         s.watch,
@@ -98,6 +99,14 @@ func Start(cfg Config) (*Server, error) {
 		}
 	})
 	return s, nil
+}
+
+// reachable is where a client on this machine finds a listener, also one on every address.
+func reachable(addr *net.TCPAddr) string {
+	if addr.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(addr.Port))
+	}
+	return addr.String()
 }
 
 // URL is the endpoint of every service, "http://127.0.0.1:PORT".

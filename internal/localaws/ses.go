@@ -1,6 +1,7 @@
 package localaws
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -56,7 +57,6 @@ const (
 	pathOutbound   = "/v2/email/outbound-emails"
 	pathIdentities = "/v2/email/identities"
 	pathAccount    = "/v2/email/account"
-	maxMailBytes   = 40 << 20
 	maxRecipients  = 50
 )
 
@@ -176,9 +176,7 @@ func (m *Mail) setContent(in *sendEmailInput) error {
 			return badRequest("The subject holds a line break.")
 		}
 	case raw != nil && simple == nil && in.Content.Template == nil:
-		if m.Raw = raw.Data; len(m.Raw) == 0 || len(m.Raw) > maxMailBytes {
-			return badRequest("A raw mail must hold 1 to %d bytes.", maxMailBytes)
-		}
+		m.Raw = raw.Data
 		return m.checkRaw()
 	default:
 		return badRequest("The content must be either Simple or Raw; templates are not known here.")
@@ -187,7 +185,7 @@ func (m *Mail) setContent(in *sendEmailInput) error {
 }
 
 func (m *Mail) checkRaw() error {
-	parsed, err := mail.ReadMessage(strings.NewReader(string(m.Raw)))
+	parsed, err := mail.ReadMessage(bytes.NewReader(m.Raw))
 	if err != nil {
 		return badRequest("The raw mail is malformed: %s", err)
 	}

@@ -240,13 +240,18 @@ func (q *queue) advance(now time.Time) {
 	}
 }
 
-// nextEvent is when advance will next have something to do, as far as that can make a message receivable.
+// nextEvent is when advance will next have something to do. Retention counts: what it takes may have blocked a group.
 func (q *queue) nextEvent() (time.Time, bool) {
-	m, ok := q.timers.peek()
-	if !ok {
+	timer, timed := q.timers.peek()
+	oldest, some := q.retained.peek()
+	if !some {
 		return time.Time{}, false
 	}
-	return m.due, true
+	expiry := oldest.retainedFrom.Add(q.settings.retention)
+	if timed && timer.due.Before(expiry) {
+		return timer.due, true
+	}
+	return expiry, true
 }
 
 func (q *queue) release(m *message) {
