@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -228,10 +227,4 @@ func FuzzDecodeSig(f *testing.F) {
 			require.Len(t, mac, 32)
 		}
 	})
-}
-
-func ExampleConfig() {
-	_, err := api.New(nil, api.Config{DSN: "postgres://localhost/store", PublicURL: "http://127.0.0.1:8080"}) //nolint:staticcheck // no connection is made
-	fmt.Println(err)
-	// Output: 0 callback secrets: configure one, or two while one replaces the other; `openssl rand -hex 32` makes a good one
 }

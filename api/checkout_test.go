@@ -154,12 +154,16 @@ func TestBodiesThatMeanTheDefaults(t *testing.T) {
 	s := newShop(t)
 	s.exec(`UPDATE products SET stock = 100, initial_stock = 100`)
 	for name, send := range map[string]func() answer{
-		"none":                       func() answer { return s.send("POST", "/checkout", "") },
-		"none, a form":               func() answer { return s.send("POST", "/checkout", "", "Content-Type", "application/x-www-form-urlencoded") },
-		"white space, text":          func() answer { return s.send("POST", "/checkout", " \r\n\t ", "Content-Type", "text/plain") },
-		"empty object":               func() answer { return s.checkout(`{}`) },
-		"object and white space":     func() answer { return s.checkout(" {\n}\n") },
-		"charset":                    func() answer { return s.send("POST", "/checkout", `{}`, "Content-Type", "application/json; charset=utf-8") },
+		"none": func() answer { return s.send("POST", "/checkout", "") },
+		"none, a form": func() answer {
+			return s.send("POST", "/checkout", "", "Content-Type", "application/x-www-form-urlencoded")
+		},
+		"white space, text":      func() answer { return s.send("POST", "/checkout", " \r\n\t ", "Content-Type", "text/plain") },
+		"empty object":           func() answer { return s.checkout(`{}`) },
+		"object and white space": func() answer { return s.checkout(" {\n}\n") },
+		"charset": func() answer {
+			return s.send("POST", "/checkout", `{}`, "Content-Type", "application/json; charset=utf-8")
+		},
 		"upper case":                 func() answer { return s.send("POST", "/checkout", `{}`, "Content-Type", "Application/JSON") },
 		"the defaults by their name": func() answer { return s.checkout(`{"sku":"CP-502101","quantity":1}`) },
 	} {

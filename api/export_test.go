@@ -1,6 +1,8 @@
 package api
 
 import (
+	"net/http"
+
 	"github.com/google/uuid"
 )
 
@@ -50,4 +52,9 @@ var DecodeSig = decodeSig
 func ParseTraceparent(s string) (string, bool) {
 	t, ok := parseTraceparent(s)
 	return string(t), ok
+}
+
+// Panicking is an endpoint with a mistake in it.
+func (a *API) Panicking() http.Handler {
+	return a.endpoint("/panicking", func(*call) (any, error) { panic("a mistake") })
 }

@@ -196,12 +196,20 @@ func committed(err error) error {
 // isRollback tells an error after which nothing is kept. An error that the
 // server sent is one, unless it is a pooler's word about a connection (08), says
 // itself that it does not know (40003), or is the server's death (PANIC).
+//
+// So is one from before anything was sent, but "conn closed" is not believed
+// when it says so: where the connection breaks after a COMMIT was sent, pgx
+// v5.12.0 reports the closing of the connection in place of its cause
+// (MultiResultReader.NextResult), and that error claims to be safe to retry.
 func isRollback(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pg.Code[:min(2, len(pg.Code))] != "08" && pg.Code != "40003" && pg.SeverityUnlocalized != "PANIC"
 	}
-	return pgconn.SafeToRetry(err) || errors.Is(err, pgx.ErrTxCommitRollback)
+	if errors.Is(err, pgx.ErrTxCommitRollback) {
+		return true
+	}
+	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }
 
 // lookUp runs a query on a connection of its own, because whatever broke the

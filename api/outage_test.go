@@ -1,0 +1,407 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/api"
+	"github.com/restock-dev/restock/internal/localpg"
+	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	"github.com/restock-dev/restock/schema"
+)
+
+// patience bounds a wait for something that must happen.
+const patience = 30 * time.Second
+
+// lockProduct holds a product's row, as a slow transaction would.
+func (s *shop) lockProduct(sku string) (release func()) {
+	s.t.Helper()
+	tx, err := s.db.Begin(s.t.Context())
+	require.NoError(s.t, err)
+	_, err = tx.Exec(s.t.Context(), `SELECT FROM products WHERE sku = $1 FOR UPDATE`, sku)
+	require.NoError(s.t, err)
+	return func() { require.NoError(s.t, tx.Rollback(context.WithoutCancel(s.t.Context()))) }
+}
+
+// awaitLockWaiters waits until n statements of this database wait for a lock.
+func (s *shop) awaitLockWaiters(n int) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		return one[int](s, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) >= n
+	}, patience, 5*time.Millisecond)
+}
+
+// failing makes inserts into a table fail, the first n of them. A sequence counts, because it does
+// not roll back.
+func (s *shop) failing(table, raise string, n int) {
+	s.t.Helper()
+	s.exec(`CREATE SEQUENCE tries`)
+	s.exec(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+		IF nextval('tries') <= ` + strconv.Itoa(n) + ` THEN ` + raise + `; END IF; RETURN NEW; END $$`)
+	s.exec(`CREATE TRIGGER fail BEFORE INSERT ON ` + table + ` FOR EACH ROW EXECUTE FUNCTION fail()`)
+}
+
+func requireUnavailable(t *testing.T, got answer) {
+	t.Helper()
+	require.Equal(t, http.StatusServiceUnavailable, got.status, got.raw)
+	require.Equal(t, "unavailable", got.str("type"), got.raw)
+	require.NotEmpty(t, got.header.Get("Retry-After"))
+}
+
+func TestDefiniteRollbackIsRunAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ table, raise, reason string }{
+		"deadlock":                    {"orders", `RAISE EXCEPTION USING ERRCODE = '40P01'`, "deadlock"},
+		"serialization":               {"orders", `RAISE EXCEPTION USING ERRCODE = '40001'`, "serialization"},
+		"deadlock of a replenishment": {"replenishments", `RAISE EXCEPTION USING ERRCODE = '40P01'`, "deadlock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			want := http.StatusOK
+			if c.table == "replenishments" {
+				s.exec(`UPDATE products SET stock = 0, initial_stock = 0 WHERE sku = $1`, donut)
+				want = http.StatusConflict
+			}
+			s.failing(c.table, c.raise, 3)
+			require.Equal(t, want, s.buy(donut, 1).status)
+			require.Equal(t, 3, s.counted("restock_api_retries_total", c.reason))
+			require.Equal(t, 1, one[int](s, `SELECT count(*) FROM outbox`))
+			s.requireConserved()
+
+			s.exec(`ALTER SEQUENCE tries RESTART`)
+			s.exec(`UPDATE replenishments SET state = 'cancelled', closed_at = now()`)
+			s.exec(`CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + c.raise + `; END $$`)
+			sku := donut
+			if c.table == "orders" {
+				sku = cream
+			}
+			requireUnavailable(t, s.buy(sku, 1))
+			s.requireConserved()
+		})
+	}
+}
+
+func TestKilledSessionIsRunAgain(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.failing("orders", `PERFORM pg_terminate_backend(pg_backend_pid())`, 1)
+	require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
+	require.Equal(t, 1, s.counted("restock_api_retries_total", "connection"))
+	s.requireConserved()
+}
+
+func TestLosingTheOpening(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.exec(`UPDATE products SET stock = 0, initial_stock = 0 WHERE sku = $1`, donut)
+	s.failing("replenishments", `RAISE EXCEPTION USING ERRCODE = '23505', CONSTRAINT = 'replenishments_open'`, 2)
+	require.Equal(t, http.StatusConflict, s.buy(donut, 1).status)
+	s.requireConserved()
+
+	s.exec(`UPDATE replenishments SET state = 'cancelled', closed_at = now()`)
+	s.exec(`ALTER SEQUENCE tries RESTART MINVALUE -1000 START -1000`)
+	s.exec(`SELECT setval('tries', -1000)`)
+	requireUnavailable(t, s.buy(donut, 1))
+	s.requireConserved()
+}
+
+// A day without a partition is mended by the checkout that finds it.
+func TestMissingPartition(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.exec(`DO $$ DECLARE p text; BEGIN
+		FOR p IN SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'outbox'::regclass LOOP EXECUTE 'DROP TABLE ' || p; END LOOP; END $$`)
+	got := s.buy(donut, 1)
+	require.Equal(t, http.StatusOK, got.status, got.raw)
+	require.Equal(t, 1, s.counted("restock_api_retries_total", "partition"))
+	s.requireConserved()
+}
+
+func TestSlowDatabase(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, func(c *api.Config) {
+		c.StatementTimeout, c.LockTimeout, c.AcquireTimeout, c.MaxConns = 400*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond, 1
+	})
+	release := s.lockProduct(donut)
+	requireUnavailable(t, s.buy(donut, 1)) // lock_timeout
+	s.requireNothingWritten()
+	release()
+
+	s.failing("orders", `PERFORM pg_sleep(60)`, 1)
+	requireUnavailable(t, s.buy(donut, 1)) // statement_timeout
+	s.requireNothingWritten()
+	require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
+	require.Equal(t, 0, s.counted("restock_api_ambiguous_commits_total"), "both were definite")
+}
+
+func TestNoFreeConnection(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, func(c *api.Config) {
+		c.MaxConns, c.AcquireTimeout, c.StatementTimeout, c.LockTimeout = 1, 100*time.Millisecond, 2*patience, patience
+	})
+	release := s.lockProduct(donut)
+	first := make(chan answer, 1)
+	go func() { first <- s.buy(donut, 1) }()
+	s.awaitLockWaiters(1)
+	requireUnavailable(t, s.buy(cream, 1))
+	release()
+	require.Equal(t, http.StatusOK, (<-first).status)
+	require.Positive(t, s.counted("restock_api_pool_waits_total"))
+	s.requireConserved()
+}
+
+// A client that goes away does not abort a transaction that has begun.
+func TestClientGoesAway(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, func(c *api.Config) { c.StatementTimeout, c.LockTimeout = 2*patience, patience })
+	release := s.lockProduct(donut)
+	ctx, leave := context.WithCancel(t.Context())
+	done := make(chan answer, 1)
+	go func() { done <- s.do(s.request("POST", "/checkout", http.NoBody).WithContext(ctx)) }()
+	s.awaitLockWaiters(1)
+	leave()
+	release()
+	require.Equal(t, http.StatusOK, (<-done).status)
+	require.Equal(t, 0, s.stock(donut))
+	s.requireConserved()
+
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	require.Equal(t, http.StatusServiceUnavailable, s.do(s.request("POST", "/checkout", http.NoBody).WithContext(gone)).status, "gone before it began")
+	s.requireConserved()
+}
+
+// A COMMIT without an answer: the order is looked up on a new connection.
+func TestAmbiguousCheckout(t *testing.T) {
+	t.Parallel()
+	const call = "stmt_" // the prepared checkout's name
+	for name, c := range map[string]struct {
+		cut    cut
+		status int
+		orders int
+	}{
+		"committed and found":            {cut{needle: call, reaches: true}, 200, 1},
+		"committed, cannot be looked up": {cut{needle: call, reaches: true, thenRefuse: true}, 503, 1},
+		"never arrived":                  {cut{needle: call}, 503, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.NewDatabase(t, storeTemplate)
+			proxy, dsn := newProxy(t, db.RoleDSN(schema.RoleAPI, password))
+			s := shopOn(t, db.DSN, dsn)
+			require.Equal(t, http.StatusOK, s.buy(cream, 1).status)
+			proxy.arm(c.cut)
+			got := s.buy(donut, 1)
+			require.True(t, proxy.wasCut())
+			require.Equal(t, c.status, got.status, got.raw)
+			id := uuid.MustParse(got.str("orderId"))
+			require.Equal(t, c.orders, one[int](s, `SELECT count(*) FROM orders WHERE id = $1`, id))
+			require.Equal(t, c.orders, one[int](s, `SELECT count(*) FROM orders WHERE sku = $1`, donut), "never a second order")
+			found := "no"
+			if c.status == 200 {
+				found = "yes"
+				require.Equal(t, 0, got.num("remainingStock"))
+			} else {
+				require.Equal(t, "outcome-unknown", got.str("type"))
+			}
+			require.Equal(t, 1, s.counted("restock_api_ambiguous_commits_total", "checkout", found))
+			s.requireConserved()
+		})
+	}
+}
+
+// commit is the statement as it goes over the wire; "read committed" is not it.
+const commit = "commit\x00"
+
+func TestAmbiguousReplenishment(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cut    cut
+		status int
+		opened int
+	}{
+		"committed and found":            {cut{needle: commit, reaches: true}, 409, 1},
+		"committed, cannot be looked up": {cut{needle: commit, reaches: true, thenRefuse: true}, 503, 1},
+		"never arrived":                  {cut{needle: commit}, 503, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.NewDatabase(t, storeTemplate)
+			proxy, dsn := newProxy(t, db.RoleDSN(schema.RoleAPI, password))
+			s := shopOn(t, db.DSN, dsn)
+			s.exec(`UPDATE products SET stock = 0, initial_stock = 0 WHERE sku = $1`, donut)
+			proxy.arm(c.cut)
+			got := s.buy(donut, 1)
+			require.True(t, proxy.wasCut())
+			require.Equal(t, c.status, got.status, got.raw)
+			require.Equal(t, c.opened, one[int](s, `SELECT count(*) FROM replenishments`))
+			if c.status == 409 {
+				require.Equal(t, one[string](s, `SELECT id::text FROM replenishments`), got.str("replenishmentId"))
+			} else {
+				requireUnavailable(t, got)
+			}
+			s.requireConserved()
+		})
+	}
+}
+
+func TestAmbiguousCallback(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cut    cut
+		status int
+		stock  int
+	}{
+		"committed and found":            {cut{needle: commit, reaches: true}, 200, 10},
+		"committed, cannot be looked up": {cut{needle: commit, reaches: true, thenRefuse: true}, 503, 10},
+		"never arrived":                  {cut{needle: commit}, 503, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			owner, id, callback := soldOut(t)
+			dsn := owner.db.Config().ConnString()
+			proxy, through := newProxy(t, dsn)
+			s := shopOn(t, dsn, through)
+			proxy.arm(c.cut)
+			got := s.deliver(callback, donut, "10")
+			require.True(t, proxy.wasCut())
+			require.Equal(t, c.status, got.status, got.raw)
+			require.Equal(t, c.stock, s.stock(donut))
+			if c.status == 200 {
+				require.Equal(t, id.String(), got.str("replenishmentId"))
+			} else {
+				requireUnavailable(t, got)
+			}
+			require.Equal(t, http.StatusOK, owner.deliver(callback, donut, "10").status, "the factory comes back")
+			require.Equal(t, 10, s.stock(donut))
+			s.requireConserved()
+		})
+	}
+}
+
+// Postgres away, back, and killed under load.
+func TestPostgresOutage(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t, localpg.Config{})
+	require.NoError(t, server.CreateDatabase(t.Context(), "store", ""))
+	require.NoError(t, setUpStore(t.Context(), server.DSN("store")))
+	proxy, dsn := newProxy(t, server.RoleDSN(schema.RoleAPI, password, "store"))
+	start := func() *pgxpool.Pool {
+		if server.Pid() == 0 {
+			require.NoError(t, server.Start(t.Context()))
+		}
+		proxy.to(net.JoinHostPort("127.0.0.1", strconv.Itoa(server.Port())))
+		pool, err := pgxpool.New(t.Context(), server.DSN("store"))
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return pool
+	}
+
+	require.NoError(t, server.StopMode(t.Context(), localpg.Fast))
+	s := shopOn(t, server.DSN("store"), dsn) // starts while Postgres is down
+	requireUnavailable(t, s.buy(donut, 1))
+	require.Equal(t, http.StatusServiceUnavailable, s.send("GET", "/readyz", "").status)
+	require.Equal(t, http.StatusOK, s.send("GET", "/healthz", "").status)
+	requireUnavailable(t, s.send("GET", "/products", ""))
+
+	s.db = start()
+	require.Equal(t, http.StatusOK, s.send("GET", "/readyz", "").status)
+	require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
+
+	require.NoError(t, server.StopMode(t.Context(), localpg.Fast))
+	requireUnavailable(t, s.buy(cream, 1))
+	s.db = start()
+	require.Equal(t, http.StatusOK, s.buy(cream, 1).status)
+	s.requireConserved()
+
+	// Killed with checkouts in full run: each answer is kept to.
+	answers := make(chan answer, 8)
+	stop := make(chan struct{})
+	for range cap(answers) {
+		go func() {
+			for {
+				got := s.buy(cream, 1)
+				select {
+				case <-stop:
+					answers <- got
+					return
+				default:
+				}
+				if got.status != http.StatusOK {
+					answers <- got
+					return
+				}
+			}
+		}()
+	}
+	require.Eventually(t, func() bool { return s.stock(cream) < 450 }, patience, time.Millisecond)
+	require.NoError(t, server.Kill())
+	close(stop)
+	var unknown []answer
+	for range cap(answers) {
+		if got := <-answers; got.status == http.StatusServiceUnavailable && got.str("type") == "outcome-unknown" {
+			unknown = append(unknown, got)
+		} else if got.status != http.StatusOK {
+			requireUnavailable(t, got)
+		}
+	}
+	s.db = start()
+	s.requireConserved()
+	orders := one[int](s, `SELECT count(*) FROM orders`)
+	bought := s.counted("restock_api_checkouts_total", "bought")
+	require.GreaterOrEqual(t, orders, bought)
+	require.LessOrEqual(t, orders, bought+len(unknown), "an order that nobody was told of")
+	require.Equal(t, http.StatusOK, s.buy(cream, 1).status)
+}
+
+// A mistake of ours is a 500, says nothing of its inside and is logged.
+func TestInternalError(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.exec(`REVOKE INSERT ON orders FROM restock_api`)
+	got := s.buy(donut, 1)
+	require.Equal(t, http.StatusInternalServerError, got.status)
+	require.Equal(t, "internal", got.str("type"))
+	require.NotContains(t, got.raw, "orders")
+	require.Contains(t, s.log.String(), "permission denied for table orders")
+	s.requireNothingWritten()
+}
+
+// The role can do what the API does and nothing else.
+func TestRole(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
+	db := pgtest.NewDatabase(t, storeTemplate)
+	role, err := pgxpool.New(t.Context(), db.RoleDSN(schema.RoleAPI, password))
+	require.NoError(t, err)
+	t.Cleanup(role.Close)
+	for _, sql := range []string{
+		`UPDATE outbox SET body = '{}'`, `DELETE FROM outbox`, `TRUNCATE outbox`, `SELECT FROM outbox`,
+		`UPDATE orders SET quantity = 1`, `DELETE FROM orders`,
+		`UPDATE products SET name = 'x'`, `UPDATE products SET initial_stock = 0`, `DELETE FROM products`,
+		`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email) VALUES ('x', 'x', 1, 1, 1, 'f', 'm@x')`,
+		`UPDATE replenishments SET quantity = 1000`, `UPDATE replenishments SET sku = 'x'`, `DELETE FROM replenishments`,
+		`UPDATE callback_conflicts SET stated_quantity = 1`, `DELETE FROM callback_conflicts`,
+		`INSERT INTO ledger (day, event_id, outcome) VALUES (now(), gen_random_uuid(), 'published')`, `SELECT FROM inbox`,
+		`CREATE TABLE x ()`, `ALTER TABLE outbox DISABLE TRIGGER ALL`, `DROP TABLE outbox`,
+	} {
+		_, err := role.Exec(t.Context(), sql)
+		var pg *pgconn.PgError
+		require.True(t, errors.As(err, &pg), sql)
+		require.Equal(t, "42501", pg.Code, "%s: %v", sql, err)
+	}
+	require.False(t, strings.Contains(s.log.String(), `"level":"error"`))
+}
