@@ -79,23 +79,41 @@ func setup(t *testing.T) *world {
 	w := &world{T: t, db: pgtest.NewDatabase(t, store)}
 	w.owner = w.connect(w.db.DSN)
 	w.pool = w.consumersPool()
-	var err error
-	w.aws, err = localaws.Start(localaws.Config{})
+	server, err := localaws.Start(localaws.Config{})
 	require.NoError(t, err)
-	transport := &http.Transport{}
-	cfg := w.aws.AWSConfig()
-	cfg.HTTPClient = &http.Client{Transport: transport}
-	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		require.NoError(t, w.aws.Close())
-	})
-	w.topics, w.queues = sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg)
-	w.made, err = topology.Create(t.Context(), w.topics, w.queues, schema.Interests(schema.DefaultVIPThreshold))
-	require.NoError(t, err)
-	w.queue = w.made.Queues[schema.ConsumerFactory]
+	w.useAWS(server)
 	return w
 }
+
+// useAWS makes the topic and the queues on a server, which ends with the test.
+func (w *world) useAWS(server *localaws.Server) {
+	w.Helper()
+	transport := &http.Transport{}
+	cfg := server.AWSConfig()
+	cfg.HTTPClient = &http.Client{Transport: transport}
+	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	w.Cleanup(func() {
+		transport.CloseIdleConnections()
+		require.NoError(w, server.Close())
+	})
+	w.aws, w.topics, w.queues = server, sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg)
+	var err error
+	w.made, err = topology.Create(w.Context(), w.topics, w.queues, schema.Interests(schema.DefaultVIPThreshold))
+	require.NoError(w, err)
+	w.queue = w.made.Queues[schema.ConsumerFactory]
+}
+
+// clock is a clock of a test's own.
+type clock struct{ nanos atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.nanos.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
+func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
 func (w *world) connect(dsn string) *pgxpool.Pool {
 	w.Helper()
@@ -326,6 +344,14 @@ func (r *running) metric(w *world, name string, label ...string) float64 {
 // come back at once, unless the test says otherwise.
 func (w *world) start(h consumers.Handler, change ...func(*consumers.Config)) *running {
 	w.Helper()
+	r := w.prepare(h, change...)
+	w.run(r)
+	return r
+}
+
+// prepare makes a worker that does not run yet.
+func (w *world) prepare(h consumers.Handler, change ...func(*consumers.Config)) *running {
+	w.Helper()
 	interest, _ := schema.InterestOf(schema.ConsumerFactory, schema.DefaultVIPThreshold)
 	r := &running{metrics: prometheus.NewRegistry(), done: make(chan error, 1)}
 	cfg := consumers.Config{
@@ -339,7 +365,6 @@ func (w *world) start(h consumers.Handler, change ...func(*consumers.Config)) *r
 	worker, err := consumers.New(cfg)
 	require.NoError(w, err)
 	r.Worker = worker
-	w.run(r)
 	return r
 }
 
