@@ -9,7 +9,7 @@ import (
 
 type apiCommand struct {
 	databaseFlag
-	Addr            string   `default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" placeholder:"HOST:PORT" help:"Where to listen."`
+	Addr            string   `default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" help:"Where to listen."`
 	PublicURL       string   `name:"public-url" env:"RESTOCK_PUBLIC_URL" placeholder:"URL" help:"Where the factory reaches this API for its callback. Default: the address listened on."`
 	DefaultSKU      string   `name:"default-sku" env:"RESTOCK_DEFAULT_SKU" placeholder:"SKU" help:"What a checkout with an empty body buys."`
 	CallbackSecrets []string `env:"RESTOCK_CALLBACK_SECRETS" placeholder:"SECRET" help:"One or two secrets of 16 bytes or more, separated by commas: the first signs callbacks, each is accepted. Best given by the environment."`

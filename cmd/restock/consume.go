@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
@@ -18,9 +19,11 @@ import (
 type consumeCommand struct {
 	databaseFlag
 	httpFlag
-	Consumers   []string `arg:"" optional:"" enum:"factory" help:"Which consumers; all of them if none is named. There is: factory."`
-	FactoryAPI  string   `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory; requests go to URL/api/manufactures."`
-	Concurrency int      `default:"32" env:"RESTOCK_CONCURRENCY" help:"Message groups that a consumer works on at once."`
+	Consumers   []string      `arg:"" optional:"" enum:"factory" help:"Which consumers; all of them if none is named. There is: factory."`
+	FactoryAPI  string        `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory; requests go to URL/api/manufactures."`
+	Visibility  time.Duration `default:"60s" env:"RESTOCK_VISIBILITY" help:"How long a message stays hidden from others without renewal: what a crash of this process costs its groups."`
+	Lease       time.Duration `default:"60s" env:"RESTOCK_LEASE" help:"How long an attempt keeps its event to itself. The call to the other side gets three quarters of it."`
+	Concurrency int           `default:"32" env:"RESTOCK_CONCURRENCY" help:"Message groups that a consumer works on at once."`
 }
 
 // Run consumes until a signal.
@@ -59,7 +62,7 @@ func (c *consumeCommand) Run(inv *invocation) error {
 		interest, _ := schema.InterestOf(name, schema.DefaultVIPThreshold)
 		w, err := consumers.New(consumers.Config{
 			Interest: interest, QueueURL: queue.URL, DLQURL: queue.DLQURL, SQS: client, Pool: pool, Handler: handler,
-			Concurrency: c.Concurrency, Logger: inv.log.With().Str("part", "consume").Logger(), Metrics: reg,
+			Concurrency: c.Concurrency, Visibility: c.Visibility, Lease: c.Lease, Logger: inv.log.With().Str("part", "consume").Logger(), Metrics: reg,
 		})
 		if err != nil {
 			return &setupError{err}

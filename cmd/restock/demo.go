@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -29,11 +31,11 @@ import (
 )
 
 type demoCommand struct {
-	APIAddr      string        `name:"api-addr" default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" placeholder:"HOST:PORT" help:"Where the shop listens."`
-	AWSAddr      string        `name:"aws-addr" default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" placeholder:"HOST:PORT" help:"Where the local SNS, SQS and SES listen."`
-	FactoryAddr  string        `default:"127.0.0.1:0" env:"RESTOCK_FACTORY_ADDR" placeholder:"HOST:PORT" help:"Where the pretend factory listens."`
-	HTTPAddr     string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" placeholder:"HOST:PORT" help:"Where /healthz, /readyz and /metrics of all parts are served."`
-	DataDir      string        `default:"${datadir}" env:"RESTOCK_DATA_DIR" type:"path" placeholder:"DIR" help:"Where the demo keeps its Postgres. Default: ${datadir}."`
+	APIAddr      string        `name:"api-addr" default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" help:"Where the shop listens."`
+	AWSAddr      string        `name:"aws-addr" default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" help:"Where the local SNS, SQS and SES listen."`
+	FactoryAddr  string        `default:"127.0.0.1:0" env:"RESTOCK_FACTORY_ADDR" help:"Where the pretend factory listens."`
+	HTTPAddr     string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" help:"Where /healthz, /readyz and /metrics of all parts are served."`
+	DataDir      string        `default:"${datadir}" env:"RESTOCK_DATA_DIR" type:"path" help:"Where the demo keeps its Postgres."`
 	PGBindir     string        `name:"pg-bindir" env:"RESTOCK_PG_BINDIR" type:"path" placeholder:"DIR" help:"Folder of initdb and postgres. Default: searched for, else fetched."`
 	FactoryDelay time.Duration `default:"3s" help:"Time from the factory's answer to its delivery."`
 	Keep         bool          `help:"Keep the shop of the last time. Messages that were in queues are gone all the same."`
@@ -53,6 +55,7 @@ type demo struct {
 	factory   *localfactory.Factory
 	passwords map[string]string // by role
 	registry  *prometheus.Registry
+	listeners map[string]net.Listener // by endpoint
 	apiURL    string
 	parts     []func(context.Context) error
 	closers   []func() error
@@ -61,12 +64,15 @@ type demo struct {
 // Run brings everything up, plays the story if asked to, and stays until a
 // signal otherwise.
 func (c *demoCommand) Run(inv *invocation) (err error) {
+	if err := forgetEnvironment(); err != nil {
+		return err
+	}
 	if c.Once {
 		inv.log = inv.log.Level(max(inv.log.GetLevel(), 2)) // warnings: the story is what is to be read
 	}
-	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry()}
+	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}}
 	defer func() { err = errors.Join(err, d.close()) }()
-	for _, start := range []func() error{d.startPostgres, d.startAWS, d.startFactory, d.startAPI, d.startRelay, d.startConsumer, d.startMetrics} {
+	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startAPI, d.startRelay, d.startConsumer, d.startMetrics} {
 		if err := start(); err != nil {
 			return err
 		}
@@ -78,6 +84,38 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 	d.welcome()
 	return service.Run(inv, d.parts...)
 }
+
+// listen takes every address before any work is done: a taken one is the most
+// likely thing to be wrong.
+func (d *demo) listen() error {
+	for name, addr := range map[string]string{"api": d.cmd.APIAddr, "factory": d.cmd.FactoryAddr, "metrics": d.cmd.HTTPAddr} {
+		ln, err := service.Listen(addr)
+		if err != nil {
+			return &setupError{err}
+		}
+		d.listeners[name] = ln
+		// A part that serves it closes it too; the second time is no news.
+		d.closers = append(d.closers, func() error { _ = ln.Close(); return nil })
+	}
+	d.apiURL = d.url("api")
+	return nil
+}
+
+// forgetEnvironment drops what Postgres's and AWS's clients would read by
+// themselves, so that nothing real can be touched by mistake.
+func forgetEnvironment() error {
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "AWS_") {
+			if err := os.Unsetenv(name); err != nil {
+				return fmt.Errorf("drop %s from the environment: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (d *demo) url(name string) string { return "http://" + d.listeners[name].Addr().String() }
 
 func (d *demo) close() error {
 	var errs []error
@@ -214,38 +252,30 @@ func (d *demo) startAWS() error {
 }
 
 func (d *demo) startFactory() error {
-	ln, err := listen(d.inv, "factory", d.cmd.FactoryAddr)
-	if err != nil {
-		return err
-	}
 	delay := d.cmd.FactoryDelay
 	if d.cmd.Once {
 		delay = min(delay, 300*time.Millisecond)
 	}
 	d.factory = localfactory.New(localfactory.Config{Delay: delay, Logger: d.inv.log.With().Str("part", "factory").Logger()})
-	d.parts = append(d.parts, d.factory.Run, service.HTTP(ln, d.factory.Handler()))
-	d.cmd.FactoryAddr = ln.Addr().String()
+	d.parts = append(d.parts, d.factory.Run, service.HTTP(d.listeners["factory"], d.factory.Handler()))
+	endpoint(d.inv, "factory", d.url("factory"))
 	return nil
 }
 
 func (d *demo) startAPI() error {
-	ln, err := listen(d.inv, "api", d.cmd.APIAddr)
-	if err != nil {
-		return err
-	}
-	d.apiURL = "http://" + ln.Addr().String()
 	signing, err := keptSecret(filepath.Join(d.cmd.DataDir, "callback-secret"))
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return err
 	}
 	a, err := api.New(d.inv, api.Config{
 		DSN: d.dsn(schema.RoleAPI), PublicURL: d.apiURL, DefaultSKU: demoSKU, CallbackSecrets: [][]byte{signing},
 		Logger: d.inv.log.With().Str("part", "api").Logger(), Metrics: d.registry,
 	})
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return &setupError{err}
 	}
-	d.parts = append(d.parts, a.Run, service.HTTP(ln, a.Handler()))
+	d.parts = append(d.parts, a.Run, service.HTTP(d.listeners["api"], a.Handler()))
+	endpoint(d.inv, "api", d.apiURL)
 	return nil
 }
 
@@ -290,7 +320,7 @@ func (d *demo) startConsumer() error {
 		return err
 	}
 	d.closers = append(d.closers, func() error { pool.Close(); return nil })
-	handler, err := consumers.NewFactory(consumers.FactoryConfig{URL: "http://" + d.cmd.FactoryAddr, Pool: pool})
+	handler, err := consumers.NewFactory(consumers.FactoryConfig{URL: d.url("factory"), Pool: pool})
 	if err != nil {
 		return err
 	}
@@ -308,14 +338,10 @@ func (d *demo) startConsumer() error {
 }
 
 func (d *demo) startMetrics() error {
-	ln, err := service.Listen(d.cmd.HTTPAddr)
-	if err != nil {
-		return &setupError{err}
-	}
-	endpoint(d.inv, "metrics", "http://"+ln.Addr().String()+"/metrics")
+	endpoint(d.inv, "metrics", d.url("metrics")+"/metrics")
 	mux := http.NewServeMux()
 	service.Health(mux, nil, d.registry)
-	d.parts = append(d.parts, service.HTTP(ln, mux))
+	d.parts = append(d.parts, service.HTTP(d.listeners["metrics"], mux))
 	return nil
 }
 

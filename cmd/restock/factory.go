@@ -8,7 +8,7 @@ import (
 )
 
 type factoryCommand struct {
-	Addr       string        `default:"127.0.0.1:9090" env:"RESTOCK_FACTORY_ADDR" placeholder:"HOST:PORT" help:"Where to listen."`
+	Addr       string        `default:"127.0.0.1:9090" env:"RESTOCK_FACTORY_ADDR" help:"Where to listen."`
 	Latency    time.Duration `help:"Time from a request to its answer."`
 	Delay      time.Duration `default:"3s" help:"Time from an answer to its callback."`
 	ErrorRate  float64       `help:"Share of requests that are answered 500, from 0 to 1."`

@@ -13,7 +13,7 @@ import (
 )
 
 type localawsCommand struct {
-	Addr   string `default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" placeholder:"HOST:PORT" help:"Where to listen."`
+	Addr   string `default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" help:"Where to listen."`
 	Region string `default:"ap-northeast-2" env:"RESTOCK_AWS_REGION" help:"Region in the names that it gives."`
 	Empty  bool   `help:"Start without Restock's topic and queues."`
 }

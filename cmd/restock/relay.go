@@ -16,7 +16,7 @@ type relayCommand struct {
 	TopicARN    string `name:"topic-arn" required:"" env:"RESTOCK_TOPIC_ARN" placeholder:"ARN" help:"The SNS FIFO topic."`
 	Slot        string `env:"RESTOCK_SLOT" help:"Replication slot. Default: restock_ and the database's name."`
 	Publication string `default:"restock_outbox" env:"RESTOCK_PUBLICATION" help:"Publication of the outbox table."`
-	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" placeholder:"BYTES" help:"Memory for events that are under way."`
+	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" help:"Memory for events that are under way."`
 	InFlight    int    `default:"16" env:"RESTOCK_IN_FLIGHT" help:"Calls to SNS that may be under way at once."`
 }
 
