@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -133,7 +134,8 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := newPool(ctx, cfg)
+	broken := new(atomic.Int64)
+	pool, err := newPool(ctx, cfg, broken)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +151,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 		callTimeout:    cfg.StatementTimeout + 2*time.Second,
 		budget:         cfg.RetryBudget,
 		lookupTimeout:  2 * time.Second,
+		broken:         broken,
 	}
 	return a, nil
 }

@@ -186,7 +186,7 @@ func TestClientGoesAway(t *testing.T) {
 // A COMMIT without an answer: the order is looked up on a new connection.
 func TestAmbiguousCheckout(t *testing.T) {
 	t.Parallel()
-	const call = "stmt_" // the prepared checkout's name
+	const call = "\x00stmt_" // where the prepared checkout is bound, not where it is prepared
 	for name, c := range map[string]struct {
 		cut    cut
 		status int

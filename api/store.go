@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,12 +46,18 @@ type store struct {
 	callTimeout    time.Duration // one transaction; the server's own timeouts are shorter
 	budget         time.Duration // no retry begins later than this after the first try
 	lookupTimeout  time.Duration // a look-up after an ambiguous commit
+
+	broken *atomic.Int64 // when a connection was last found broken, in Unix nanoseconds
 }
 
 // newPool connects lazily. Its sessions give up before we do: a statement that
 // the server cancelled is a definite rollback, one that we walked away from
 // is not.
-func newPool(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
+//
+// A connection is tested before its use if it was idle for long, or since one
+// broke: where a server went away, its other connections are dead as well, and
+// a transaction has few retries.
+func newPool(ctx context.Context, cfg Config, broken *atomic.Int64) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(cfg.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("store database: %w", err)
@@ -79,6 +86,9 @@ func newPool(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 		defer cancel()
 		_, err := conn.Prepare(ctx, sqlCheckout, sqlCheckout)
 		return err
+	}
+	pc.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
+		return p.IdleDuration > time.Second || time.Now().Add(-p.IdleDuration).UnixNano() <= broken.Load()
 	}
 	return pgxpool.NewWithConfig(ctx, pc)
 }
@@ -120,7 +130,11 @@ func (s *store) once(ctx context.Context, work func(context.Context, *pgxpool.Co
 	defer conn.Release()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.callTimeout)
 	defer cancel()
-	return work(ctx, conn)
+	err = work(ctx, conn)
+	if conn.Conn().IsClosed() {
+		s.broken.Store(time.Now().UnixNano())
+	}
+	return err
 }
 
 func (s *store) acquire(ctx context.Context) (*pgxpool.Conn, error) {

@@ -3,7 +3,6 @@ package localaws
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -92,12 +91,9 @@ func (a answer) write(w http.ResponseWriter, c *call) {
 // readCall finds out what is asked for.
 func (s *Server) readCall(c *call, w http.ResponseWriter, r *http.Request) error {
 	c.json = r.Header.Get("X-Amz-Target") != ""
-	region, err := c.authenticate(r)
+	err := c.authenticate(r)
 	if err != nil {
 		return err
-	}
-	if region != s.cfg.Region {
-		return &apiError{code: "SignatureDoesNotMatch", message: fmt.Sprintf("Credential should be scoped to a valid region: %s, not %s.", s.cfg.Region, clip(region)), status: http.StatusForbidden}
 	}
 	c.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if err != nil {
@@ -147,12 +143,13 @@ func (c *call) recogniseForm(r *http.Request) error {
 
 var (
 	authorizationPattern = regexp.MustCompile(`^AWS4-HMAC-SHA256\s+Credential=([^,\s]+),\s*SignedHeaders=[a-z0-9;_-]+,\s*Signature=[0-9a-f]{64}$`)
-	credentialPattern    = regexp.MustCompile(`^[A-Za-z0-9/_-]{1,128}/\d{8}/([a-z0-9-]+)/([a-z0-9]+)/aws4_request$`)
+	credentialPattern    = regexp.MustCompile(`^[A-Za-z0-9/_-]{1,128}/\d{8}/[a-z0-9-]+/([a-z0-9]+)/aws4_request$`)
 	signaturePattern     = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-// authenticate wants a well-formed Signature Version 4, in the header or the query string. It believes any key.
-func (c *call) authenticate(r *http.Request) (region string, err error) {
+// authenticate wants a well-formed Signature Version 4, in the header or the query string. It believes any key
+// and any region, because whoever points a client here has chosen neither for us.
+func (c *call) authenticate(r *http.Request) error {
 	credential := ""
 	if header := r.Header.Get("Authorization"); header != "" {
 		if m := authorizationPattern.FindStringSubmatch(header); m != nil {
@@ -164,13 +161,13 @@ func (c *call) authenticate(r *http.Request) (region string, err error) {
 	c.service = guessService(r, c.json)
 	m := credentialPattern.FindStringSubmatch(credential)
 	if m == nil {
-		return "", &apiError{code: "MissingAuthenticationToken", message: "Request is missing Authentication Token: no well-formed AWS Signature Version 4.", status: http.StatusForbidden}
+		return &apiError{code: "MissingAuthenticationToken", message: "Request is missing Authentication Token: no well-formed AWS Signature Version 4.", status: http.StatusForbidden}
 	}
-	if !oneOf(m[2], serviceSNS, serviceSQS, serviceSES, serviceSTS) {
-		return "", &apiError{code: "InvalidSignatureException", message: "Nothing here answers for service " + clip(m[2]) + ".", status: http.StatusForbidden}
+	if !oneOf(m[1], serviceSNS, serviceSQS, serviceSES, serviceSTS) {
+		return &apiError{code: "InvalidSignatureException", message: "Nothing here answers for service " + clip(m[1]) + ".", status: http.StatusForbidden}
 	}
-	c.service = m[2]
-	return m[1], nil
+	c.service = m[1]
+	return nil
 }
 
 // guessService settles the protocol of the refusal where the signature does not say.

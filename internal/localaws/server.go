@@ -20,7 +20,7 @@ type Config struct {
 	// Addr is where to listen. Default "127.0.0.1:0": a free port on loopback. The stand-in checks no signatures, so
 	// any other address lends it to whoever can reach that.
 	Addr string
-	// Region is the only region that requests may be signed for. Default "ap-northeast-2".
+	// Region stands in the names that are given; requests may be signed for any. Default "ap-northeast-2".
 	Region string
 	// Now is the clock of deduplication, visibility, delays and retention; how long a receive waits is real time.
 	// After moving an injected clock call Tick. Default time.Now.

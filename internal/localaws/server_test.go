@@ -211,7 +211,7 @@ func TestWireRegion(t *testing.T) {
 	cfg.Region = "us-east-1"
 	elsewhere := newEnv(t, target{cfg: cfg})
 	_, err := elsewhere.sns.ListTopics(t.Context(), &sns.ListTopicsInput{})
-	require.ErrorContains(t, err, "valid region")
+	require.NoError(t, err, "a client signs for the region that it was set up with")
 }
 
 func TestWirePresigned(t *testing.T) {
