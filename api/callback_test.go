@@ -86,23 +86,24 @@ func TestCallback(t *testing.T) {
 // has brought the replenishment, once.
 func TestCallbackInEveryState(t *testing.T) {
 	t.Parallel()
-	for state, set := range map[string]string{
-		"requested": `UPDATE replenishments SET state = 'requested'`,
-		"accepted":  `UPDATE replenishments SET state = 'accepted', accepted_at = now(), production_id = 'p'`,
-		"refused":   `UPDATE replenishments SET state = 'refused', refusal = 'no', closed_at = '2025-01-01'`,
-		"cancelled": `UPDATE replenishments SET state = 'cancelled', closed_at = '2025-01-01'`,
+	s, id, callback := soldOut(t)
+	for i, set := range []string{
+		`UPDATE replenishments SET state = 'requested' WHERE id = $1`,
+		`UPDATE replenishments SET state = 'accepted', accepted_at = now(), production_id = 'p' WHERE id = $1`,
+		`UPDATE replenishments SET state = 'refused', refusal = 'no', closed_at = '2025-01-01' WHERE id = $1`,
+		`UPDATE replenishments SET state = 'cancelled', closed_at = '2025-01-01' WHERE id = $1`,
 	} {
-		t.Run(state, func(t *testing.T) {
-			t.Parallel()
-			s, _, callback := soldOut(t)
-			s.exec(set)
-			require.Equal(t, http.StatusOK, s.deliver(callback, donut, "10").status)
-			require.Equal(t, http.StatusOK, s.deliver(callback, donut, "10").status)
-			require.Equal(t, 10, s.stock(donut))
-			require.Equal(t, "delivered", one[string](s, `SELECT state FROM replenishments`))
-			require.Equal(t, 1, s.events(schema.TypeStockReplenished))
-			s.requireConserved()
-		})
+		s.exec(set, id)
+		require.Equal(t, http.StatusOK, s.deliver(callback, donut, "10").status, set)
+		require.Equal(t, http.StatusOK, s.deliver(callback, donut, "10").status, set)
+		require.Equal(t, 10, s.stock(donut), set)
+		require.Equal(t, "delivered", one[string](s, `SELECT state FROM replenishments WHERE id = $1`, id), set)
+		require.Equal(t, i+1, s.events(schema.TypeStockReplenished), set)
+		s.requireConserved()
+
+		require.Equal(t, http.StatusOK, s.buy(donut, 10).status)
+		id = uuid.MustParse(s.buy(donut, 1).str("replenishmentId"))
+		callback = s.callbackOf(id)
 	}
 }
 

@@ -67,6 +67,7 @@ func setUpStore(ctx context.Context, dsn string) error {
 // is sent to it and that it answers is held against openapi.yaml.
 type shop struct {
 	t       testing.TB
+	dsn     string // of restock_api
 	api     *api.API
 	handler http.Handler
 	db      *pgxpool.Pool // as the owner
@@ -82,7 +83,7 @@ func newShop(t testing.TB, change ...func(*api.Config)) *shop {
 
 func shopOn(t testing.TB, ownerDSN, dsn string, change ...func(*api.Config)) *shop {
 	t.Helper()
-	s := &shop{t: t, metrics: prometheus.NewRegistry(), log: &lockedBuffer{}}
+	s := &shop{t: t, dsn: dsn, metrics: prometheus.NewRegistry(), log: &lockedBuffer{}}
 	cfg := api.Config{
 		DSN: dsn, PublicURL: publicly, DefaultSKU: donut, CallbackSecrets: [][]byte{[]byte(secret)},
 		Metrics: s.metrics, Logger: zerolog.New(s.log),

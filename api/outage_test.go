@@ -183,111 +183,106 @@ func TestClientGoesAway(t *testing.T) {
 	s.requireConserved()
 }
 
-// A COMMIT without an answer: the order is looked up on a new connection.
-func TestAmbiguousCheckout(t *testing.T) {
-	t.Parallel()
-	const call = "\x00stmt_" // where the prepared checkout is bound, not where it is prepared
-	for name, c := range map[string]struct {
-		cut    cut
-		status int
-		orders int
-	}{
-		"committed and found":            {cut{needle: call, reaches: true}, 200, 1},
-		"committed, cannot be looked up": {cut{needle: call, reaches: true, thenRefuse: true}, 503, 1},
-		"never arrived":                  {cut{needle: call}, 503, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			db := pgtest.NewDatabase(t, storeTemplate)
-			proxy, dsn := newProxy(t, db.RoleDSN(schema.RoleAPI, password))
-			s := shopOn(t, db.DSN, dsn)
-			require.Equal(t, http.StatusOK, s.buy(cream, 1).status)
-			proxy.arm(c.cut)
-			got := s.buy(donut, 1)
-			require.True(t, proxy.wasCut())
-			require.Equal(t, c.status, got.status, got.raw)
-			id := uuid.MustParse(got.str("orderId"))
-			require.Equal(t, c.orders, one[int](s, `SELECT count(*) FROM orders WHERE id = $1`, id))
-			require.Equal(t, c.orders, one[int](s, `SELECT count(*) FROM orders WHERE sku = $1`, donut), "never a second order")
-			found := "no"
-			if c.status == 200 {
-				found = "yes"
-				require.Equal(t, 0, got.num("remainingStock"))
-			} else {
-				require.Equal(t, "outcome-unknown", got.str("type"))
-			}
-			require.Equal(t, 1, s.counted("restock_api_ambiguous_commits_total", "checkout", found))
-			s.requireConserved()
-		})
+// ambiguity is a COMMIT without an answer, in its three forms.
+type ambiguity struct {
+	name      string
+	cut       cut
+	committed int // 0 or 1
+	known     bool
+}
+
+func ambiguities(needle string) []ambiguity {
+	return []ambiguity{
+		{"committed and found", cut{needle: needle, reaches: true}, 1, true},
+		{"committed, cannot be looked up", cut{needle: needle, reaches: true, thenRefuse: true}, 1, false},
+		{"never arrived", cut{needle: needle}, 0, false},
 	}
 }
 
-// commit is the statement as it goes over the wire; "read committed" is not it.
-const commit = "commit\x00"
+// behind is a second API on the shop's database, behind a proxy that can cut.
+func (s *shop) behind() (*shop, *cutProxy) {
+	s.t.Helper()
+	proxy, dsn := newProxy(s.t, s.dsn)
+	return shopOn(s.t, s.db.Config().ConnString(), dsn), proxy
+}
+
+// The needles: where the prepared checkout is bound, not where it is prepared;
+// and the statement that commits, not "read committed".
+const (
+	callsCheckout = "\x00stmt_"
+	commits       = "commit\x00"
+)
+
+// The order is looked up on a new connection.
+func TestAmbiguousCheckout(t *testing.T) {
+	t.Parallel()
+	home := newShop(t)
+	for _, c := range ambiguities(callsCheckout) {
+		s, proxy := home.behind()
+		require.Equal(t, http.StatusOK, s.buy(cream, 1).status)
+		before := one[int](s, `SELECT count(*) FROM orders`)
+		proxy.arm(c.cut)
+		got := s.buy(cream, 1)
+		require.True(t, proxy.wasCut(), c.name)
+		id := uuid.MustParse(got.str("orderId"))
+		require.Equal(t, c.committed, one[int](s, `SELECT count(*) FROM orders WHERE id = $1`, id), c.name)
+		require.Equal(t, before+c.committed, one[int](s, `SELECT count(*) FROM orders`), "%s: never a second order", c.name)
+		if c.known {
+			require.Equal(t, http.StatusOK, got.status, got.raw)
+			require.Equal(t, 498, got.num("remainingStock"))
+			require.Equal(t, 1, s.counted("restock_api_ambiguous_commits_total", "checkout", "yes"))
+		} else {
+			require.Equal(t, http.StatusServiceUnavailable, got.status, "%s: %s", c.name, got.raw)
+			require.Equal(t, "outcome-unknown", got.str("type"))
+			require.Equal(t, 1, s.counted("restock_api_ambiguous_commits_total", "checkout", "no"))
+		}
+		home.requireConserved()
+	}
+}
 
 func TestAmbiguousReplenishment(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		cut    cut
-		status int
-		opened int
-	}{
-		"committed and found":            {cut{needle: commit, reaches: true}, 409, 1},
-		"committed, cannot be looked up": {cut{needle: commit, reaches: true, thenRefuse: true}, 503, 1},
-		"never arrived":                  {cut{needle: commit}, 503, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			db := pgtest.NewDatabase(t, storeTemplate)
-			proxy, dsn := newProxy(t, db.RoleDSN(schema.RoleAPI, password))
-			s := shopOn(t, db.DSN, dsn)
-			s.exec(`UPDATE products SET stock = 0, initial_stock = 0 WHERE sku = $1`, donut)
-			proxy.arm(c.cut)
-			got := s.buy(donut, 1)
-			require.True(t, proxy.wasCut())
-			require.Equal(t, c.status, got.status, got.raw)
-			require.Equal(t, c.opened, one[int](s, `SELECT count(*) FROM replenishments`))
-			if c.status == 409 {
-				require.Equal(t, one[string](s, `SELECT id::text FROM replenishments`), got.str("replenishmentId"))
-			} else {
-				requireUnavailable(t, got)
-			}
-			s.requireConserved()
-		})
+	home := newShop(t)
+	home.exec(`UPDATE products SET stock = 0, initial_stock = 0`)
+	for _, c := range ambiguities(commits) {
+		s, proxy := home.behind()
+		s.exec(`UPDATE replenishments SET state = 'cancelled', closed_at = now()`)
+		before := one[int](s, `SELECT count(*) FROM replenishments`)
+		proxy.arm(c.cut)
+		got := s.buy(donut, 1)
+		require.True(t, proxy.wasCut(), c.name)
+		require.Equal(t, before+c.committed, one[int](s, `SELECT count(*) FROM replenishments`), c.name)
+		if c.known {
+			require.Equal(t, one[string](s, `SELECT id::text FROM replenishments WHERE closed_at IS NULL`), refusalNames(t, got))
+		} else {
+			requireUnavailable(t, got)
+		}
+		home.requireConserved()
 	}
 }
 
 func TestAmbiguousCallback(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		cut    cut
-		status int
-		stock  int
-	}{
-		"committed and found":            {cut{needle: commit, reaches: true}, 200, 10},
-		"committed, cannot be looked up": {cut{needle: commit, reaches: true, thenRefuse: true}, 503, 10},
-		"never arrived":                  {cut{needle: commit}, 503, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			owner, id, callback := soldOut(t)
-			dsn := owner.db.Config().ConnString()
-			proxy, through := newProxy(t, dsn)
-			s := shopOn(t, dsn, through)
-			proxy.arm(c.cut)
-			got := s.deliver(callback, donut, "10")
-			require.True(t, proxy.wasCut())
-			require.Equal(t, c.status, got.status, got.raw)
-			require.Equal(t, c.stock, s.stock(donut))
-			if c.status == 200 {
-				require.Equal(t, id.String(), got.str("replenishmentId"))
-			} else {
-				requireUnavailable(t, got)
-			}
-			require.Equal(t, http.StatusOK, owner.deliver(callback, donut, "10").status, "the factory comes back")
-			require.Equal(t, 10, s.stock(donut))
-			s.requireConserved()
-		})
+	home, id, callback := soldOut(t)
+	for _, c := range ambiguities(commits) {
+		s, proxy := home.behind()
+		proxy.arm(c.cut)
+		got := s.deliver(callback, donut, "10")
+		require.True(t, proxy.wasCut(), c.name)
+		require.Equal(t, c.committed*10, s.stock(donut), c.name)
+		if c.known {
+			require.Equal(t, http.StatusOK, got.status, got.raw)
+			require.Equal(t, id.String(), got.str("replenishmentId"))
+		} else {
+			requireUnavailable(t, got)
+		}
+		require.Equal(t, http.StatusOK, home.deliver(callback, donut, "10").status, "the factory comes back")
+		require.Equal(t, 10, s.stock(donut))
+		home.requireConserved()
+
+		require.Equal(t, http.StatusOK, home.buy(donut, 10).status)
+		id = uuid.MustParse(home.buy(donut, 1).str("replenishmentId"))
+		callback = home.callbackOf(id)
 	}
 }
 
