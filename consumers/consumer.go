@@ -321,8 +321,10 @@ func (w *Worker) awaitInbox(ctx context.Context, failures int) error {
 	defer cancel()
 	if err := w.cfg.Pool.Ping(ctx); err != nil {
 		w.inboxFailures.Add(1)
+		w.metrics.inboxUp.Set(0)
 		return err
 	}
+	w.metrics.inboxUp.Set(1)
 	return nil
 }
 
@@ -359,7 +361,7 @@ func (w *Worker) step(ctx, work context.Context, h *held) (delay time.Duration, 
 		return r.delay, false
 	}
 	if r.verdict == dead {
-		if err := w.queue.deadLetter(work, h, r.key); err != nil {
+		if err := w.queue.deadLetter(context.WithoutCancel(work), h, r.key); err != nil {
 			// Its inbox row says dead, so the next delivery sends it again.
 			w.metrics.deadLetters.WithLabelValues("error").Inc()
 			w.log.Error().Err(err).Stringer("event_id", r.key.eventID).Msg("dead event not sent to the dead-letter queue")

@@ -33,7 +33,7 @@ func newDeleter(q *queue, r *renewer, m *metrics, log zerolog.Logger) *deleter {
 	}
 }
 
-// run deletes what comes until todo is closed, or ctx cuts it off.
+// run deletes what comes until todo is closed. Once ctx ends each is tried once.
 func (d *deleter) run(ctx context.Context) {
 	for h := range d.todo {
 		batch := []*held{h}
@@ -58,7 +58,7 @@ func (d *deleter) delete(ctx context.Context, batch []*held) {
 	defer d.renewer.forget(batch)
 	left := batch
 	for try := 1; ; try++ {
-		errs := d.queue.delete(ctx, left)
+		errs := d.queue.delete(context.WithoutCancel(ctx), left)
 		d.count("ok", len(left)-len(errs))
 		left = left[:0:0]
 		for h, err := range errs {

@@ -176,6 +176,9 @@ func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
 		// The handler's own rows cannot be written. The attempt failed, whatever it
 		// did outside; its call is still worth its audit.
 		effect.Record = nil
+		if effect.Call != nil {
+			err = Uncertain(err)
+		}
 		o = p.judge(ctx, m, c, err, &r)
 		err = p.record(ctx, c, o, effect)
 	}

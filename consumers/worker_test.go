@@ -425,6 +425,48 @@ func TestPanicOrErrorWhileRecordingIsAFailure(t *testing.T) {
 	require.Equal(t, 4, w.await(e.ID, "done").attempt)
 }
 
+// A connection that breaks between the call and its record repeats the record,
+// not the call.
+func TestRecordIsRetried(t *testing.T) {
+	w := setup(t)
+	e := w.event("G")
+	var calls, records atomic.Int64
+	w.start(handlerFunc(func(context.Context, consumers.Delivery) (consumers.Effect, error) {
+		calls.Add(1)
+		return consumers.Effect{Record: func(ctx context.Context, tx pgx.Tx) error {
+			if records.Add(1) == 1 {
+				_, err := tx.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+				return err
+			}
+			return nil
+		}}, nil
+	}))
+	row := w.await(e.ID, "done")
+	require.Equal(t, []int64{1, 2}, []int64{calls.Load(), records.Load()})
+	require.Equal(t, 1, row.attempt)
+	require.Zero(t, row.uncertain)
+}
+
+// A commit whose answer was lost is found in the inbox when it is tried again.
+func TestRecordWhoseAnswerWasLost(t *testing.T) {
+	w := setup(t)
+	e := w.event("G")
+	r := &recorder{}
+	worker := w.start(handlerFunc(func(ctx context.Context, d consumers.Delivery) (consumers.Effect, error) {
+		_, err := r.Handle(ctx, d)
+		return consumers.Effect{Record: func(ctx context.Context, tx pgx.Tx) error {
+			_, cut := tx.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+			_, err := w.owner.Exec(ctx, `UPDATE inbox SET state = 'done', lease_until = NULL WHERE event_id = $1`, d.Event.ID)
+			return errors.Join(cut, err)
+		}}, err
+	}))
+	w.awaitEmpty()
+	require.Equal(t, "done", w.inbox(e.ID, uuid.Nil).state)
+	require.Len(t, r.seen(), 1)
+	require.NoError(t, worker.stop())
+	require.InDelta(t, 1, worker.metric(w, "messages_total", "handled"), 0)
+}
+
 func TestGivesUpAfterItsAttempts(t *testing.T) {
 	w := setup(t)
 	e, next := w.event("G"), w.event("G")
