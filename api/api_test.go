@@ -141,5 +141,8 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	require.Equal(t, http.StatusOK, <-answered)
 	require.NoError(t, <-stopped)
 	require.Equal(t, 0, s.stock(donut))
+	late := httptest.NewRecorder()
+	a.Handler().ServeHTTP(late, s.request("POST", "/checkout", http.NoBody))
+	require.Equal(t, http.StatusServiceUnavailable, late.Code, "the connections are closed")
 	http.DefaultClient.CloseIdleConnections()
 }

@@ -27,7 +27,9 @@ func together(fs ...func()) {
 
 // A delivery and failing checkouts race on one product: production is never
 // ordered while the stock would do, and a refusal always names a replenishment.
-// The database itself watches each replenishment being opened.
+// In every second round the replenishment was cancelled before, so that the
+// late delivery races the opening of the next one. The database itself watches
+// each being opened.
 func TestCallbackRacesFailingCheckouts(t *testing.T) {
 	t.Parallel()
 	const rounds = 1000
@@ -50,8 +52,11 @@ func TestCallbackRacesFailingCheckouts(t *testing.T) {
 	}
 	open := sellOut()
 	raced := 0
-	for range rounds {
+	for round := range rounds {
 		named[open] = true
+		if round%2 == 1 {
+			s.exec(`UPDATE replenishments SET state = 'cancelled', closed_at = now() WHERE id = $1`, open)
+		}
 		callback := s.api.CallbackURL(uuid.MustParse(open), donut, 1)
 		var delivered, one, other answer
 		together(
