@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -38,7 +37,7 @@ type Config struct {
 	Interest schema.Interest
 	// QueueURL is the consumer's queue, DLQURL where its dead events go.
 	QueueURL, DLQURL string
-	SQS              *sqs.Client
+	SQS              *SQS
 	// Pool is the database with the consumer's inbox, as schema.RoleConsumers. An
 	// attempt holds a connection only while it claims and while it records, so it
 	// may be much smaller than Concurrency.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -51,11 +52,11 @@ func TestCircuit(t *testing.T) {
 			_, err := c.call(uuid.New(), never, func() (Effect, error) { panic("called") })
 			require.Equal(t, errNotCalled, err)
 			require.Equal(t, time.Minute, c.untilProbe())
-			time.Sleep(time.Minute + 1)
+			require.NoError(t, service.Sleep(t.Context(), time.Minute+1))
 			require.Equal(t, gobreaker.StateHalfOpen, c.state())
 			_, _ = c.call(uuid.New(), never, fail(errOops))
 			require.Equal(t, gobreaker.StateOpen, c.state())
-			time.Sleep(time.Minute + 1)
+			require.NoError(t, service.Sleep(t.Context(), time.Minute+1))
 			_, err = c.call(uuid.New(), never, fail(nil))
 			require.NoError(t, err)
 			require.Equal(t, gobreaker.StateClosed, c.state())

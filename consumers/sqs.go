@@ -26,6 +26,9 @@ const (
 	callTimeout = 10 * time.Second
 )
 
+// SQS is the SDK's client, named here so that no other file has to know the SDK.
+type SQS = sqs.Client
+
 // queue is one consumer's SQS queue with its dead-letter queue: what the worker
 // asks of SQS, in its own words.
 type queue struct {

@@ -4,19 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/restock-dev/restock/internal/awshttp"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -37,13 +35,9 @@ func NewSNS(cfg aws.Config, topicARN string, conns int) (*SNS, error) {
 	if !strings.HasPrefix(topicARN, "arn:") || !strings.HasSuffix(topicARN, ".fifo") {
 		return nil, fmt.Errorf("%q is not the ARN of a FIFO topic: it starts with arn: and ends with .fifo", topicARN)
 	}
-	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*conns, 2*conns
-		t.DialContext = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext
-	})
 	client := sns.NewFromConfig(cfg, func(o *sns.Options) {
 		o.Retryer = aws.NopRetryer{}
-		o.HTTPClient = transport
+		o.HTTPClient = awshttp.Wrap(cfg.HTTPClient, conns)
 	})
 	return &SNS{client: client, topic: topicARN}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 
+	"github.com/restock-dev/restock/internal/awshttp"
 	"github.com/restock-dev/restock/internal/service"
 )
 
@@ -118,5 +119,6 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 	case cfg.Region == "":
 		return cfg, &setupError{fmt.Errorf("no AWS region: set AWS_REGION")}
 	}
+	cfg.HTTPClient = awshttp.Wrap(cfg.HTTPClient, 64)
 	return cfg, nil
 }

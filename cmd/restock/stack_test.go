@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/restock-dev/restock/internal/awshttp"
 	"github.com/restock-dev/restock/internal/localfactory"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
 	"github.com/restock-dev/restock/relay"
@@ -195,7 +196,7 @@ func newStack(t testing.TB, factory ...string) *stack {
 
 func (s *stack) clients() {
 	cfg := aws.Config{
-		Region: "ap-northeast-2", BaseEndpoint: aws.String(s.aws.endpoints["aws"]),
+		Region: "ap-northeast-2", BaseEndpoint: aws.String(s.aws.endpoints["aws"]), HTTPClient: awshttp.Wrap(nil, 16),
 		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
 	}
 	s.sns, s.sqs = sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg)

@@ -26,13 +26,14 @@ var rules = []rule{
 }
 
 // leaves may be imported by any package of ours, and import none of ours themselves.
-var leaves = []string{"schema", "internal/service"}
+var leaves = []string{"schema", "internal/service", "internal/awshttp"}
 
 // mayImport says for a folder which of our folders it may import besides the leaves and
 // itself. A folder that is not listed may import what it likes.
 var mayImport = map[string][]string{
 	"schema":            {},
 	"internal/service":  {},
+	"internal/awshttp":  {},
 	"api":               {},
 	"relay":             {},
 	"consumers":         {},
@@ -49,7 +50,7 @@ var toolFolders = []string{"cmd", "bench"}
 
 // awsFolders and awsFiles are where the AWS SDK may be imported.
 var (
-	awsFolders = []string{"cmd", "bench", "internal/localaws", "internal/topology"}
+	awsFolders = []string{"cmd", "bench", "internal/awshttp", "internal/localaws", "internal/topology"}
 	awsFiles   = []string{"relay/sns.go", "consumers/sqs.go", "consumers/ses.go", "internal/ops/sqs.go"}
 )
 

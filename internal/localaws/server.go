@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/internal/awshttp"
 )
 
 // Config says how to run a Server. Its zero value is usable.
@@ -35,6 +37,7 @@ type Server struct {
 	now    func() time.Time
 	log    zerolog.Logger
 	url    string
+	client *awshttp.Client // of those that use AWSConfig
 	http   *http.Server
 	faults *Faults
 
@@ -83,6 +86,7 @@ func Start(cfg Config) (*Server, error) {
 		closing: make(chan struct{}), queues: make(map[string]*queue), topics: make(map[string]*topic),
 		subscriptions: make(map[string]*subscription), silent: make(map[net.Conn]struct{}),
 	}
+	s.client = awshttp.Wrap(nil, 64)
 	s.faults = newFaults(s)
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
@@ -117,6 +121,7 @@ func (s *Server) AWSConfig() aws.Config {
 	return aws.Config{
 		Region:       s.cfg.Region,
 		BaseEndpoint: aws.String(s.url),
+		HTTPClient:   s.client,
 		Credentials:  credentials.NewStaticCredentialsProvider("local", "local", ""),
 	}
 }
@@ -133,6 +138,7 @@ func (s *Server) Close() error {
 			s.closeErr = s.http.Close()
 		}
 		s.tasks.Wait()
+		s.client.CloseIdleConnections()
 	})
 	return s.closeErr
 }
