@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func checkPublication(ctx context.Context, conn *pgx.Conn, publication string) e
 	err := conn.QueryRow(ctx, `SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot
 		FROM pg_publication WHERE pubname = $1`, publication).Scan(&all, &insert, &update, &del, &truncate, &root)
 	switch {
-	case err == pgx.ErrNoRows:
+	case errors.Is(err, pgx.ErrNoRows):
 		return refusal("publication %s does not exist: run restock migrate, or %s", publication, mend)
 	case err != nil:
 		return fmt.Errorf("read publication %s: %w", publication, err)
@@ -92,7 +93,7 @@ func checkSlot(ctx context.Context, conn *pgx.Conn, cfg Config) (pglogrepl.LSN, 
 	err := conn.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), current_database(), coalesce(wal_status, ''), confirmed_flush_lsn::text
 		FROM pg_replication_slots WHERE slot_name = $1`, cfg.Slot).Scan(&plugin, &database, &current, &status, &confirmed)
 	switch {
-	case err == pgx.ErrNoRows:
+	case errors.Is(err, pgx.ErrNoRows):
 		return 0, refusal("replication slot %s does not exist: run restock migrate; "+
 			"if it did exist, events committed since it was lost are not in SNS", cfg.Slot)
 	case err != nil:

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,7 +51,7 @@ func (l *ledger) watermark(ctx context.Context, current pglogrepl.LSN) (pglogrep
 		`SELECT system_identifier, timeline, recorded_lsn::text FROM watermarks WHERE slot = $1`, l.slot).
 		Scan(&was.system, &was.timeline, &recorded)
 	switch {
-	case err == pgx.ErrNoRows:
+	case errors.Is(err, pgx.ErrNoRows):
 		return 0, nil
 	case err != nil:
 		return 0, fmt.Errorf("read the watermark: %w", err)

@@ -153,7 +153,7 @@ func (d *demo) startPostgres() error {
 // prepareDataDir makes the folder and lets the server's user, who is another one
 // where the demo is run by root, pass through it.
 func prepareDataDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // G301: the server's user, where it is another, passes through
 		return fmt.Errorf("make the data directory: %w", err)
 	}
 	info, err := os.Stat(dir)

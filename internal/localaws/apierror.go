@@ -1,6 +1,7 @@
 package localaws
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 )
@@ -44,7 +45,8 @@ func refuse(code, format string, args ...any) *apiError {
 
 // asAPIError gives every error a code; one without is ours.
 func asAPIError(err error) *apiError {
-	if e, ok := err.(*apiError); ok {
+	var e *apiError
+	if errors.As(err, &e) {
 		return e
 	}
 	return &apiError{code: "InternalError", message: err.Error(), status: http.StatusInternalServerError, fault: true}

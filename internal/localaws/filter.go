@@ -52,7 +52,7 @@ func parseFilter(raw, scope string) (*filter, error) {
 		return nil, err
 	}
 	if len(p.keys) > maxFilterKeys {
-		return nil, fmt.Errorf("Filter policy can not have more than %d keys", maxFilterKeys) //nolint:staticcheck // SNS's own words
+		return nil, fmt.Errorf("Filter policy can not have more than %d keys", maxFilterKeys)
 	}
 	return &filter{scope: scope, root: root}, nil
 }
@@ -98,7 +98,7 @@ func (p *filterParser) member(g *filterGroup, value any, path []string) error {
 		return nil
 	case map[string]any:
 		if p.scope != scopeBody {
-			return errors.New("Filter policy scope MessageAttributes does not support nested filter policy") //nolint:staticcheck // SNS's own words
+			return errors.New("Filter policy scope MessageAttributes does not support nested filter policy")
 		}
 		if len(v) == 0 {
 			return fmt.Errorf("%q is an empty object", clip(name))
