@@ -127,11 +127,15 @@ func (d *demo) close() error {
 
 // startPostgres starts the private server and makes the shop's database.
 func (d *demo) startPostgres() error {
-	if err := prepareDataDir(d.cmd.DataDir); err != nil {
+	if err := os.MkdirAll(d.cmd.DataDir, 0o711); err != nil { //nolint:gosec // G301: the server's user, where it is another, passes through
+		return &setupError{fmt.Errorf("make the data directory: %w", err)}
+	}
+	place, err := localpg.Place(d.cmd.DataDir)
+	if err != nil {
 		return &setupError{err}
 	}
 	pg, err := localpg.Start(d.inv, localpg.Config{
-		DataDir: filepath.Join(d.cmd.DataDir, "postgres"), Bindir: d.cmd.PGBindir, Fsync: true,
+		DataDir: place, Bindir: d.cmd.PGBindir, Fsync: true,
 		Logger: d.inv.log.With().Str("part", "postgres").Logger(),
 	})
 	if err != nil {
@@ -147,24 +151,6 @@ func (d *demo) startPostgres() error {
 		return fmt.Errorf("make the shop's database: %w", err)
 	}
 	endpoint(d.inv, "postgres", fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?passfile=%s", localpg.Owner, pg.Port(), demoDatabase, pg.Passfile()))
-	return nil
-}
-
-// prepareDataDir makes the folder and lets the server's user, who is another one
-// where the demo is run by root, pass through it.
-func prepareDataDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // G301: the server's user, where it is another, passes through
-		return fmt.Errorf("make the data directory: %w", err)
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
-	}
-	if os.Geteuid() == 0 && info.Mode().Perm()&0o011 != 0o011 {
-		if err := os.Chmod(dir, info.Mode().Perm()|0o011); err != nil {
-			return fmt.Errorf("open the data directory to the server's user: %w", err)
-		}
-	}
 	return nil
 }
 

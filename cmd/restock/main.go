@@ -53,7 +53,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, &setupError{fmt.Errorf("%w; restock -h shows all commands, restock COMMAND -h all flags", err)})
 	}
-	return fail(stderr, kctx.Run(&invocation{Context: ctx, stdout: stdout, stderr: stderr, log: c.Log.logger(stderr)}))
+	err = kctx.Run(&invocation{Context: ctx, stdout: stdout, stderr: stderr, log: c.Log.logger(stderr)})
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return 0 // told to stop before it had begun
+	}
+	return fail(stderr, err)
 }
 
 // invocation is what every command runs with.

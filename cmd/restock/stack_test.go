@@ -286,3 +286,7 @@ func (s *stack) conserved() {
 	require.Zero(s.t, s.count(`parked`))
 	require.Zero(s.t, s.count(`inbox WHERE state = 'dead'`))
 }
+
+func emptyDatabase(t testing.TB) *pgtest.Database {
+	return pgtest.NewDatabase(t, pgtest.Template{Name: "empty"})
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// restock runs the program to its end and returns its exit code and what it
+// printed.
+func restock(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = append(cmd.Environ(), env...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	_ = cmd.Run() // the exit code says it
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// anywhere are the demo's flags for ports that nobody else has.
+func anywhere(dir string, more ...string) []string {
+	return append([]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", "127.0.0.1:0"}, more...)
+}
+
+func TestDemoOnce(t *testing.T) {
+	t.Parallel()
+	// What the environment says of real services is not believed.
+	env := []string{"AWS_ENDPOINT_URL=http://192.0.2.1", "AWS_REGION=nowhere", "PGHOST=192.0.2.1", "PGSERVICE=none", "PGSSLMODE=verify-full"}
+	dir := filepath.Join(t.TempDir(), "data")
+	for range 2 { // on an empty data directory, and on one that was used
+		code, out, errs := restock(t, env, anywhere(dir, "--once")...)
+		require.Zero(t, code, errs)
+		lines := strings.Split(out, "\n")
+		failed, bought := -1, -1
+		for i, line := range lines {
+			if strings.Contains(line, "409 구매 실패! 남은 재고: 0") {
+				failed = i
+			}
+			if strings.Contains(line, "200 구매 완료! 남은 재고: 0") {
+				bought = i
+			}
+		}
+		require.Positive(t, failed, out)
+		require.Greater(t, bought, failed, out)
+		for _, want := range []string{"endpoint name=api url=http://127.0.0.1:", "endpoint name=aws url=", "endpoint name=factory url=", "endpoint name=metrics url=", "MessageGroupId=stock-arrival-group", "everything happened once"} {
+			require.Contains(t, out, want)
+		}
+		require.NotContains(t, out+errs, "sig=ey")
+	}
+}
+
+func TestDemoStaysUpUntilItIsStopped(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	demo := launch(t, nil, anywhere(dir)...)
+	code, _, errs := restock(t, nil, anywhere(dir)...)
+	require.Equal(t, 2, code)
+	require.Regexp(t, `^restock: .* in use by process \d+\n$`, errs)
+
+	demo.kill() // the next one cleans up and works
+	demo.start()
+	require.NoError(t, demo.cmd.Process.Signal(syscall.SIGINT))
+	_ = demo.cmd.Wait()
+	require.Zero(t, demo.cmd.ProcessState.ExitCode(), demo.log.tail())
+}
+
+// TestCannotBegin: one clear line, and exit code 2.
+func TestCannotBegin(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, taken.Close()) })
+	addr := taken.Addr().String()
+	dir := t.TempDir()
+	db := []string{"--database-url", "postgres://nobody@127.0.0.1:1/store"}
+	aws := []string{"AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL=http://127.0.0.1:1"}
+	arn := []string{"--topic-arn", "arn:aws:sns:eu-west-1:0:x.fifo"}
+	cases := map[string]struct {
+		args []string
+		want string
+	}{
+		"no command":        {nil, "expected one of"},
+		"unknown command":   {[]string{"fly"}, "unexpected argument fly"},
+		"unknown flag":      {[]string{"demo", "--fly"}, "unknown flag --fly"},
+		"flag of no number": {append([]string{"relay", "--in-flight", "many"}, append(db, arn...)...), "in-flight"},
+		"api port taken":    {[]string{"demo", "--data-dir", dir, "--api-addr", addr, "--aws-addr", "127.0.0.1:0"}, addr},
+		"aws port taken":    {[]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", addr}, addr},
+		"localaws taken":    {[]string{"localaws", "--addr", addr}, addr},
+		"factory taken":     {[]string{"factory", "--addr", addr}, addr},
+		"no Postgres":       {anywhere(dir, "--pg-bindir", dir), "no Postgres server found"},
+		"api, no secret":    {append([]string{"api"}, db...), "RESTOCK_CALLBACK_SECRETS"},
+		"api, no database":  {append([]string{"api", "--callback-secrets", "0123456789abcdef"}, db...), "the database cannot be reached"},
+		"relay, no ARN":     {append([]string{"relay"}, db...), "topic-arn"},
+		"relay, no topic":   {append([]string{"relay", "--topic-arn", "x"}, db...), "not the ARN of a FIFO topic"},
+		"relay, no db":      {append(append([]string{"relay"}, db...), arn...), "the database cannot be reached"},
+		"consume, whom":     {append([]string{"consume", "nobody"}, db...), "nobody"},
+		"consume, no API":   {append([]string{"consume"}, db...), "--factory-api"},
+		"migrate, no db":    {append([]string{"migrate"}, db...), "the database cannot be reached"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, _, errs := restock(t, aws, append(c.args, "--log-level", "error")...)
+			require.Equal(t, 2, code, errs)
+			require.Contains(t, errs, c.want)
+			require.Regexp(t, `^restock: [^\n]+\n$`, errs, "one line")
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory"} {
+		code, out, errs := restock(t, nil, strings.Fields(command+" -h")...)
+		require.Zero(t, code, errs)
+		require.Contains(t, out, "Usage: restock")
+	}
+}
+
+// TestMigrateFromNothing: an owner's database, migrated, is one that every part
+// works on; migrated again, nothing is done.
+func TestMigrateFromNothing(t *testing.T) {
+	t.Parallel()
+	db := emptyDatabase(t)
+	code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, "--json")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, `"store/00002_checkout.sql"`)
+	require.Contains(t, out, `"slot":"restock_`+db.Name+`","slotCreated":true`)
+	code, out, errs = restock(t, nil, "migrate", "--database-url", db.DSN)
+	require.Zero(t, code, errs)
+	require.Equal(t, "slot restock_"+db.Name+" is there\n", out)
+}
