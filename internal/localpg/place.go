@@ -49,7 +49,7 @@ func removeOrphaned(elsewhere string) {
 		if err != nil {
 			continue
 		}
-		if _, err := os.Stat(string(belongs)); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(string(belongs)); !errors.Is(err, os.ErrNotExist) { //nolint:gosec // G703: it is looked at, nothing more
 			continue
 		}
 		place := filepath.Dir(origin)
