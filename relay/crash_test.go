@@ -180,8 +180,8 @@ func TestIdle(t *testing.T) {
 	require.NoError(t, err)
 	var from string
 	o.one(&from, `SELECT pg_current_wal_lsn()::text`)
-	// Sixty statuses and some six hundred heartbeats would be ten minutes' worth;
-	// six heartbeats are a minute's.
+	// Six heartbeats are a minute's worth. Each writes more than 72 bytes, so the
+	// slot is past six when it has moved by so much.
 	o.eventually("six heartbeats", func() bool {
 		return o.count(`pg_stat_replication WHERE application_name = $1 AND replay_lsn > $2::text::pg_lsn + 6 * 72`, o.slot, from) == 1
 	})

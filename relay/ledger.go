@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -140,9 +141,15 @@ func (l *ledger) queueParked(batch *pgx.Batch, outcomes []outcome) {
 			e := o.entry.event
 			batch.Queue(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
 				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-				e.Day, e.ID, e.Group, e.Seq, o.reason, o.parked.Error())
+				e.Day, e.ID, e.Group, e.Seq, o.reason, storable(o.parked.Error()))
 		}
 	}
+}
+
+// storable is s as Postgres takes it: a reason that quotes odd bytes must not
+// keep the ledger from being written.
+func storable(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "?"), "?")
 }
 
 func (l *ledger) queueWatermark(batch *pgx.Batch, outcomes []outcome) {
