@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"sort"
 	"time"
 
@@ -14,13 +15,20 @@ type Position struct {
 	Index  int           // of the row in its transaction, from 0
 }
 
+// String is the form in which a position stands in logs.
+func (p Position) String() string { return fmt.Sprintf("%s+%d", p.Commit, p.Index) }
+
 // cursor finds the newest position with nothing unfinished at or below it. It is
 // pure and for one goroutine. Transactions are added in commit order, as the
 // stream brings them.
 type cursor struct {
-	open     []transaction // unfinished or behind one that is; commit order
-	confirms pglogrepl.LSN
+	open      []transaction // unfinished or behind one that is; commit order
+	confirms  pglogrepl.LSN
+	compactAt int // length of open at which it is compacted next
 }
+
+// compactFrom is how many transactions wait before it is worth to compact them.
+const compactFrom = 1024
 
 type transaction struct {
 	commit     pglogrepl.LSN // of the commit record: what Position refers to
@@ -30,11 +38,18 @@ type transaction struct {
 	unfinished int
 }
 
+func (t transaction) finished() bool { return t.ended && t.unfinished == 0 }
+
 // newCursor starts at what the slot has confirmed already.
-func newCursor(confirmed pglogrepl.LSN) *cursor { return &cursor{confirms: confirmed} }
+func newCursor(confirmed pglogrepl.LSN) *cursor {
+	return &cursor{confirms: confirmed, compactAt: compactFrom}
+}
 
 // begin opens the next transaction of the stream.
 func (c *cursor) begin(commit pglogrepl.LSN, at time.Time) {
+	if len(c.open) >= c.compactAt {
+		c.compact()
+	}
 	c.open = append(c.open, transaction{commit: commit, at: at})
 }
 
@@ -66,13 +81,28 @@ func (c *cursor) idle(server pglogrepl.LSN) {
 
 func (c *cursor) advance() {
 	n := 0
-	for n < len(c.open) && c.open[n].ended && c.open[n].unfinished == 0 {
+	for n < len(c.open) && c.open[n].finished() {
 		c.confirms = max(c.confirms, c.open[n].end)
 		n++
 	}
 	if c.open = c.open[n:]; len(c.open) == 0 {
 		c.open = nil // lets go of the array that the slice has walked along
 	}
+}
+
+// compact lets go of finished transactions that the next one, finished too, stands
+// for: behind a group that is held for long, what is kept is in proportion to what
+// is unfinished and not to all that has gone by.
+func (c *cursor) compact() {
+	kept := c.open[:0]
+	for i, t := range c.open {
+		if i+1 < len(c.open) && t.finished() && c.open[i+1].finished() {
+			continue
+		}
+		kept = append(kept, t)
+	}
+	c.open = kept
+	c.compactAt = max(compactFrom, 2*len(kept))
 }
 
 // confirmed is what Postgres may forget: the end of the newest commit of the

@@ -59,6 +59,7 @@ func TestCursor(t *testing.T) {
 		lsn := pglogrepl.LSN(rapid.Uint64Range(1, 1<<40).Draw(t, "start"))
 		m := &cursorModel{start: lsn}
 		c := newCursor(lsn)
+		c.compactAt = rapid.IntRange(1, 8).Draw(t, "compactAt")
 		step := func() pglogrepl.LSN {
 			lsn += pglogrepl.LSN(rapid.Uint64Range(1, 1000).Draw(t, "step"))
 			return lsn
@@ -128,6 +129,25 @@ func TestCursor(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestCursorStaysSmall: behind one event that is held, a million transactions may
+// go by.
+func TestCursorStaysSmall(t *testing.T) {
+	c := newCursor(1)
+	for i := range 1_000_000 {
+		commit := pglogrepl.LSN(10*i + 10)
+		c.begin(commit, time.Time{})
+		c.add()
+		c.end(commit + 5)
+		if i > 0 {
+			c.finish(Position{Commit: commit})
+		}
+	}
+	require.LessOrEqual(t, len(c.open), 2*compactFrom)
+	require.Equal(t, pglogrepl.LSN(1), c.confirmed())
+	c.finish(Position{Commit: 10})
+	require.Equal(t, pglogrepl.LSN(10_000_005), c.confirmed())
 }
 
 func TestCursorOldest(t *testing.T) {

@@ -15,13 +15,14 @@ import (
 // columns are the outbox columns that the relay needs, by name. Others are
 // ignored, and their order is the table's business.
 var columns = []string{
-	"day", "id", "seq", "type", "message_group", "subject", "attributes", "body", "traceparent", "created_at",
+	"day", "id", "seq", "type", "message_group", "subject", "attributes", "body", "traceparent",
 }
 
 // decoder turns pgoutput's messages into changes. It holds the relation messages
 // of the stream, which precede the rows of each table.
 // https://www.postgresql.org/docs/15/protocol-logicalrep-message-formats.html
 type decoder struct {
+	prefix string // of the logical messages that are ours
 	tables map[uint32]*table
 	commit pglogrepl.LSN // of the transaction being read
 	index  int           // of its next row
@@ -33,27 +34,29 @@ type table struct {
 	missing string         // a needed column that it lacks; it is not an outbox then
 }
 
-func newDecoder() *decoder { return &decoder{tables: make(map[uint32]*table)} }
+func newDecoder(prefix string) *decoder {
+	return &decoder{prefix: prefix, tables: make(map[uint32]*table)}
+}
 
 type changeKind int
 
 const (
-	changeNothing changeKind = iota // of no interest: counted as foreign
+	changeNothing changeKind = iota // of no interest
 	changeBegin
 	changeEvent
 	changeEnd
 	changeIdle
-	changeProbe
+	changeProbe   // a logical message of ours
+	changeForeign // somebody else's
 )
 
 // change is one step of the stream.
 type change struct {
-	kind   changeKind
-	lsn    pglogrepl.LSN // begin: of the commit record; end: after it; idle: the server's position
-	at     time.Time     // begin: commit time
-	entry  *entry        // event
-	prefix string        // probe: the logical message
-	body   string
+	kind  changeKind
+	lsn   pglogrepl.LSN // begin: of the commit record; end: after it; idle: the server's position
+	at    time.Time     // begin: commit time
+	entry *entry        // event
+	body  string        // probe: the logical message
 }
 
 // decode reads one pgoutput message. An error means that the stream cannot be
@@ -76,7 +79,10 @@ func (d *decoder) decode(data []byte) (change, error) {
 		d.tables[m.RelationID] = newTable(m)
 		return change{}, nil
 	case *pglogrepl.LogicalDecodingMessage:
-		return change{kind: changeProbe, prefix: m.Prefix, body: string(m.Content)}, nil
+		if m.Prefix != d.prefix {
+			return change{kind: changeForeign}, nil // its content may be large, and is nobody's here
+		}
+		return change{kind: changeProbe, body: string(m.Content)}, nil
 	default:
 		return change{}, nil
 	}

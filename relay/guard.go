@@ -3,9 +3,11 @@ package relay
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/restock-dev/restock/internal/service"
 )
@@ -14,7 +16,10 @@ import (
 // session advisory lock keeps a second relay off the slot, also while the slot is
 // not active yet. And it learns at once that the server shuts down: a walsender
 // is the last to be told, and waits for confirmations that may never come.
-type guard struct{ conn *pgx.Conn }
+type guard struct {
+	conn  *pgx.Conn
+	every time.Duration // between pings
+}
 
 // standbyEvery is how often a standby tries for the lock. It asks rather than
 // waits, because a statement that waits holds a snapshot, and vacuum with it.
@@ -28,11 +33,14 @@ func openGuard(ctx context.Context, cfg Config, waiting func()) (*guard, error) 
 		return nil, fmt.Errorf("parse the database address: %w", err)
 	}
 	pc.RuntimeParams["application_name"] = cfg.Slot + "_guard"
+	// A relay that is frozen pings no more, and loses the lock like one that died.
+	pc.RuntimeParams["idle_session_timeout"] = strconv.FormatInt(cfg.SenderTimeout.Milliseconds(), 10)
+	noticeDeadPeers(&pc.Config, cfg.SenderTimeout)
 	conn, err := pgx.ConnectConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	g := &guard{conn: conn}
+	g := &guard{conn: conn, every: cfg.SenderTimeout / 4}
 	if err := g.lock(ctx, cfg.Slot, waiting); err != nil {
 		g.close()
 		return nil, err
@@ -59,16 +67,33 @@ func (g *guard) lock(ctx context.Context, slot string, waiting func()) error {
 }
 
 // watch returns when the connection is lost, or with nil when ctx ends. The
-// server says nothing on it but that it is going.
+// server says nothing on it but that it is going, so it listens, and pings now
+// and then to keep the session.
 func (g *guard) watch(ctx context.Context) error {
 	for {
-		if _, err := g.conn.WaitForNotification(ctx); err != nil {
+		if err := g.listen(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return fmt.Errorf("the lock's connection was lost: %w", err)
 		}
 	}
+}
+
+// listen waits for bad news until the next ping is due, and pings.
+func (g *guard) listen(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, g.every)
+	defer cancel()
+	_, err := g.conn.WaitForNotification(limit)
+	if err != nil && !pgconn.Timeout(err) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	ping, cancelPing := context.WithTimeout(ctx, connectTimeout)
+	defer cancelPing()
+	return g.conn.Ping(ping)
 }
 
 func (g *guard) close() {

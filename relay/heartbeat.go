@@ -63,11 +63,11 @@ func (h *heartbeat) beat(ctx context.Context) error {
 	h.mu.Lock()
 	h.sent = append(h.sent, probe{at.UnixNano(), at})
 	h.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, h.every)
+	limit, cancel := context.WithTimeout(ctx, h.every)
 	defer cancel()
 	var now time.Time
 	var standbys string
-	err := h.pool.QueryRow(ctx, `SELECT clock_timestamp(), current_setting('synchronous_standby_names')
+	err := h.pool.QueryRow(limit, `SELECT clock_timestamp(), current_setting('synchronous_standby_names')
 		FROM pg_logical_emit_message(true, $1::text, $2::text)`, h.prefix, strconv.FormatInt(at.UnixNano(), 10)).Scan(&now, &standbys)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -84,14 +84,11 @@ func (h *heartbeat) beat(ctx context.Context) error {
 	return nil
 }
 
-// read takes a logical message from the stream and tells whether it was ours.
-func (h *heartbeat) read(c change) bool {
-	if c.prefix != h.prefix {
-		return false
-	}
+// read takes a message of ours from the stream.
+func (h *heartbeat) read(c change) {
 	id, err := strconv.ParseInt(c.body, 10, 64)
 	if err != nil {
-		return false
+		return // somebody used our prefix
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -99,7 +96,6 @@ func (h *heartbeat) read(c change) bool {
 		h.lag = time.Since(h.sent[0].at)
 		h.sent = h.sent[1:]
 	}
-	return true
 }
 
 // readLag is how far reading is behind the database: the last round trip, or the

@@ -16,6 +16,8 @@ type entry struct {
 	size     int   // what SNS counts, in bytes
 	memory   int   // what the window counts, in bytes
 	failures int
+	// rejectedIn is the first call that was rejected whole with it alone, 0 if none was.
+	rejectedIn uint64
 }
 
 // lanes keeps the events that wait, each message group in a lane of its own. A

@@ -62,6 +62,10 @@ func (l *ledger) watermark(ctx context.Context, current pglogrepl.LSN) (pglogrep
 	return recorded, nil
 }
 
+// visit bounds one visit to the database. Where the server is gone without a word,
+// the next try finds another.
+const visit = 20 * time.Second
+
 // recorded returns which of the events are in the ledger.
 func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]bool, error) {
 	days := make([]time.Time, len(entries))
@@ -69,6 +73,8 @@ func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]
 	for i, e := range entries {
 		days[i], ids[i] = e.event.Day, e.event.ID
 	}
+	ctx, cancel := context.WithTimeout(ctx, visit)
+	defer cancel()
 	rows, err := l.pool.Query(ctx,
 		`SELECT event_id FROM ledger WHERE (day, event_id) IN (SELECT * FROM unnest($1::date[], $2::uuid[]))`, days, ids)
 	if err != nil {
@@ -108,6 +114,8 @@ func (l *ledger) record(ctx context.Context, outcomes []outcome) error {
 // write sends everything in one round trip. Without BEGIN a batch is one
 // transaction, so rows, parked rows and watermark are there together or not.
 func (l *ledger) write(ctx context.Context, outcomes []outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, visit)
+	defer cancel()
 	batch := &pgx.Batch{}
 	l.queueRows(batch, outcomes)
 	l.queueParked(batch, outcomes)

@@ -30,6 +30,8 @@ type pipeline struct {
 	throttle *throttle
 
 	inFlight  int       // batches at the publisher
+	calls     uint64    // batches sent so far
+	accepted  uint64    // the newest of them of which something was accepted
 	finished  []outcome // waiting for the ledger
 	recording bool      // a write of the ledger is under way
 	published chan batchResult
@@ -40,6 +42,7 @@ type pipeline struct {
 }
 
 type batchResult struct {
+	call    uint64 // which one it was, from 1
 	entries []*entry
 	results []Result
 	err     error
@@ -152,8 +155,12 @@ func (p *pipeline) start(ctx context.Context, now time.Time) {
 			continue
 		}
 		p.inFlight++
+		p.calls++
 		p.metrics.batchEntries.Observe(float64(len(batch)))
-		go func() { p.published <- p.publish(ctx, batch) }()
+		go func(call uint64) {
+			results, err := p.publish(ctx, batch)
+			p.published <- batchResult{call, batch, results, err}
+		}(p.calls)
 	}
 }
 
@@ -180,26 +187,26 @@ func (p *pipeline) sift(batch []*entry) []*entry {
 var errOversize = errors.New("message and attributes are over 262144 bytes")
 
 // publish sends one batch. Where the service rejects a batch whole, one of its
-// entries must be the cause: each then goes alone, to find out which.
-func (p *pipeline) publish(ctx context.Context, batch []*entry) batchResult {
+// entries may be the cause: each then goes alone, to find out which.
+func (p *pipeline) publish(ctx context.Context, batch []*entry) ([]Result, error) {
 	results, err := p.call(ctx, batch)
 	var rejected *RejectedError
-	if !errors.As(err, &rejected) {
-		return batchResult{batch, results, err}
-	}
-	if len(batch) == 1 {
-		return batchResult{batch, []Result{{Err: rejected, Permanent: true}}, nil}
+	switch {
+	case !errors.As(err, &rejected):
+		return results, err
+	case len(batch) == 1:
+		return []Result{{Err: rejected}}, nil
 	}
 	results = make([]Result, len(batch))
 	for i, e := range batch {
-		one := p.publish(ctx, []*entry{e})
-		if one.err != nil {
-			results[i] = Result{Err: one.err}
+		one, err := p.publish(ctx, []*entry{e})
+		if err != nil {
+			results[i] = Result{Err: err}
 			continue
 		}
-		results[i] = one.results[0]
+		results[i] = one[0]
 	}
-	return batchResult{batch, results, nil}
+	return results, nil
 }
 
 func (p *pipeline) call(ctx context.Context, batch []*entry) ([]Result, error) {
@@ -226,27 +233,93 @@ func (p *pipeline) settle(r batchResult) {
 		}
 		return
 	}
-	p.throttle.succeeded()
-	for i, e := range r.entries {
-		p.settleEntry(e, r.results[i], now)
+	t := count(r.results)
+	if t.accepted > 0 {
+		p.accepted = max(p.accepted, r.call)
 	}
+	switch {
+	case t.throttled > 0, t.accepted == 0 && t.failed > 1:
+		// A service that is short of breath may answer, and fail the entries.
+		p.throttle.failed(now)
+	case t.accepted > 0:
+		p.throttle.succeeded()
+	}
+	var failed []*entry
+	for i, e := range r.entries {
+		if !p.settleEntry(r.call, e, r.results[i]) {
+			failed = append(failed, e)
+		}
+	}
+	p.holdFailed(failed, t.err, now)
 }
 
-func (p *pipeline) settleEntry(e *entry, r Result, now time.Time) {
+// tally sums up the results of a batch.
+type tally struct {
+	accepted, failed, throttled int
+	err                         error // of the first that failed
+}
+
+func count(results []Result) tally {
+	var t tally
+	for _, r := range results {
+		switch {
+		case r.Err == nil:
+			t.accepted++
+		case !r.Permanent:
+			if t.failed++; t.err == nil {
+				t.err = r.Err
+			}
+		}
+		if r.Throttled {
+			t.throttled++
+		}
+	}
+	return t
+}
+
+// settleEntry takes an entry's answer, and tells whether it is done with.
+func (p *pipeline) settleEntry(call uint64, e *entry, r Result) bool {
 	switch {
 	case r.Err == nil:
 		p.metrics.published.Inc()
 		if line := p.log.Debug(); line.Enabled() {
-			identify(line, e.event).Str("message_id", r.MessageID).Msg("published")
+			identify(line, e).Str("message_id", r.MessageID).Msg("published")
 		}
 		p.finished = append(p.finished, outcome{entry: e, messageID: r.MessageID, sequenceNumber: r.SequenceNumber})
 		p.lanes.done(e)
-	case r.Permanent:
+		return true
+	case r.Permanent, p.guilty(call, e, r.Err):
 		p.park(e, "rejected", r.Err)
-	default:
+		return true
+	}
+	return false
+}
+
+// guilty tells whether a rejected call is the event's own fault. A service that
+// rejects everything is set up wrongly, and parks nothing; but where it rejects
+// this event alone and has accepted others in this call or in one begun since the
+// event was first rejected, it is the event.
+func (p *pipeline) guilty(call uint64, e *entry, err error) bool {
+	var rejected *RejectedError
+	if !errors.As(err, &rejected) {
+		return false
+	}
+	if e.rejectedIn == 0 {
+		e.rejectedIn = call
+	}
+	return p.accepted >= call || p.accepted > e.rejectedIn
+}
+
+// holdFailed puts the entries that failed for now back, each with the delay of its
+// own failures.
+func (p *pipeline) holdFailed(failed []*entry, err error, now time.Time) {
+	if len(failed) == 0 {
+		return
+	}
+	p.metrics.entryFailures.Add(float64(len(failed)))
+	identify(p.log.Warn(), failed[0]).Err(err).Int("events", len(failed)).Msg("not accepted, trying again; their groups wait")
+	for _, e := range failed {
 		e.failures++
-		p.metrics.entryFailures.Inc()
-		identify(p.log.Warn(), e.event).Err(r.Err).Int("failures", e.failures).Msg("event not accepted, its group waits")
 		p.lanes.hold(e, now.Add(p.backoff.Delay(e.failures)))
 	}
 }
@@ -254,14 +327,15 @@ func (p *pipeline) settleEntry(e *entry, r Result, now time.Time) {
 // park gives an entry in flight up and lets its group go on.
 func (p *pipeline) park(e *entry, reason string, why error) {
 	p.metrics.parked.Inc()
-	identify(p.log.Error(), e.event).Err(why).Str("reason", reason).Msg("event parked: it cannot be published")
+	identify(p.log.Error(), e).Err(why).Str("reason", reason).Msg("event parked: it cannot be published")
 	p.finished = append(p.finished, outcome{entry: e, parked: why, reason: reason})
 	p.lanes.done(e)
 }
 
 // identify says which event a log line is about.
-func identify(line *zerolog.Event, e schema.Event) *zerolog.Event {
-	return line.Stringer("event_id", e.ID).Str("trace_id", schema.TraceID(e.Traceparent)).Str("type", e.Type)
+func identify(line *zerolog.Event, e *entry) *zerolog.Event {
+	return line.Stringer("event_id", e.event.ID).Str("trace_id", schema.TraceID(e.event.Traceparent)).
+		Str("type", e.event.Type).Stringer("position", e.position)
 }
 
 // maxRecord bounds one write of the ledger.

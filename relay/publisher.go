@@ -18,8 +18,8 @@ const (
 type Publisher interface {
 	// Publish returns a result for each event, in the order given. An error
 	// means that the call failed as a whole: any of its events may have been
-	// accepted all the same. A *RejectedError says that the request itself was at
-	// fault, which one of its events must have caused.
+	// accepted all the same. A *RejectedError says that the request itself is at
+	// fault, which one of its events may have caused.
 	Publish(ctx context.Context, events []schema.Event) ([]Result, error)
 }
 
@@ -31,6 +31,8 @@ type Result struct {
 	Err error
 	// Permanent says that it never will be.
 	Permanent bool
+	// Throttled says that less is to be sent.
+	Throttled bool
 }
 
 // RejectedError is a call that the publisher's service will refuse however often

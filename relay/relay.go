@@ -36,7 +36,9 @@ type Config struct {
 	Window int
 	// InFlight is how many calls to the publisher may be under way. Default 16.
 	InFlight int
-	// Backoff is the delay between tries, of an entry and of the publisher.
+	// Backoff is the delay between tries, of an entry, of the publisher and of the
+	// ledger. Its Max is also how much longer an outage of the publisher can last
+	// for a group than for everybody. Default 100 ms to 5 s.
 	Backoff service.Backoff
 	// StopTimeout is how long what is in flight may take when Run is to end.
 	// Default 20 s.
@@ -64,6 +66,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.StopTimeout, 20*time.Second)
 	setDefault(&c.SenderTimeout, 30*time.Second)
 	setDefault(&c.HeartbeatEvery, 10*time.Second)
+	setDefault(&c.Backoff.Max, 5*time.Second)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
@@ -89,7 +92,7 @@ type Relay struct {
 	pool    *pgxpool.Pool
 	metrics *metrics
 	current atomic.Pointer[session] // the last one stays, so that lag goes on growing between two
-	state   atomic.Value            // string: starting, standby, active, waiting
+	state   atomic.Value            // string: starting, standby, active, recovering, waiting
 }
 
 // New checks cfg and prepares a relay. It does not touch the database yet.
@@ -104,6 +107,9 @@ func New(cfg Config) (*Relay, error) {
 	}
 	pc.MaxConns = 4
 	pc.ConnConfig.RuntimeParams["application_name"] = cfg.Slot + "_ledger"
+	// A position is confirmed on the word of the ledger, whatever the database's default is.
+	pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	noticeDeadPeers(&pc.ConnConfig.Config, cfg.SenderTimeout)
 	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
@@ -139,7 +145,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 		r.state.Store("waiting")
 		delay := service.Backoff{Initial: 200 * time.Millisecond, Max: 5 * time.Second}.Delay(failures)
-		r.cfg.Logger.Warn().Err(err).Dur("again_in", delay).Msg("relaying was interrupted")
+		r.cfg.Logger.Warn().Err(err).Int64("again_in_ms", delay.Milliseconds()).Msg("not relaying, trying again")
 		if service.Sleep(ctx, delay) != nil {
 			return nil
 		}
@@ -159,10 +165,12 @@ func stopError(err error) error {
 
 func (r *Relay) keepPartitions(ctx context.Context) {
 	for {
+		again := schema.PartitionInterval
 		if err := schema.EnsurePartitions(ctx, r.pool); err != nil && ctx.Err() == nil {
-			r.cfg.Logger.Warn().Err(err).Msg("partitions are not ensured")
+			r.cfg.Logger.Warn().Err(err).Msg("partitions are not ensured, trying again")
+			again = 10 * time.Second
 		}
-		if service.Sleep(ctx, schema.PartitionInterval) != nil {
+		if service.Sleep(ctx, again) != nil {
 			return
 		}
 	}
@@ -188,18 +196,20 @@ func (r *Relay) session(ctx context.Context) error {
 		return err
 	}
 	defer g.close()
-	confirmed, err := check(ctx, g.conn, r.cfg)
+	begin, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	confirmed, err := check(begin, g.conn, r.cfg)
 	if err != nil {
 		return err
 	}
 	l := &ledger{pool: r.pool, slot: r.cfg.Slot, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
 		r.cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
 	}}
-	conn, err := openStream(ctx, r.cfg)
+	conn, err := openStream(begin, r.cfg)
 	if err != nil {
 		return err
 	}
-	upTo, err := startStream(ctx, conn, r.cfg, l, confirmed)
+	upTo, err := startStream(begin, conn, r.cfg, l, confirmed)
 	if err != nil {
 		closeNow(conn)
 		return err
@@ -210,18 +220,13 @@ func (r *Relay) session(ctx context.Context) error {
 func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, conn *pgconn.PgConn, confirmed, upTo pglogrepl.LSN) error {
 	hb := newHeartbeat(r.cfg, r.pool)
 	w := newWindow(r.cfg.Window)
-	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, func(c change) {
-		if !hb.read(c) {
-			r.metrics.foreign.Inc()
-		}
-	})
+	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read)
 	read, skipped := make(chan []change), make(chan []change)
 	s := &stream{
-		conn: conn, window: w, decoder: newDecoder(), out: read, confirmed: p.confirmed,
+		conn: conn, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: p.confirmed,
 		every: min(statusEvery, r.cfg.SenderTimeout/3, 10*time.Second), metrics: r.metrics,
 	}
 	r.begin(&session{w, p, hb}, confirmed)
-	defer r.metrics.active.Set(0)
 
 	// live ends with the first thing that goes wrong, or with ctx. hard ends only
 	// when a stop has taken too long.
@@ -254,6 +259,7 @@ func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, conn *pgconn.Pg
 	})
 	err := s.run(live, ctx, lost, drained)
 	fail(err)
+	r.interrupted(ctx, err)
 	<-drained
 	stopWatching()
 	wg.Wait()
@@ -269,6 +275,16 @@ func (r *Relay) begin(s *session, confirmed pglogrepl.LSN) {
 	r.metrics.active.Set(1)
 	r.metrics.sessions.Inc()
 	r.cfg.Logger.Info().Stringer("from", confirmed).Msg("relaying")
+}
+
+// interrupted tells that nothing is read any more. What was published is still to
+// be recorded, which takes as long as the ledger is out of reach.
+func (r *Relay) interrupted(ctx context.Context, err error) {
+	r.metrics.active.Set(0)
+	r.state.Store("recovering")
+	if ctx.Err() == nil {
+		r.cfg.Logger.Warn().Err(err).Msg("relaying was interrupted")
+	}
 }
 
 // PublishLag is the age of the oldest committed event known of that is not

@@ -156,6 +156,46 @@ func TestPoisonIsParked(t *testing.T) {
 	}
 }
 
+// TestEverythingRejected: SNS rejects whatever it is sent, as it does when it is
+// set up wrongly. That is an outage and nobody's event's fault: nothing is parked,
+// and all is published when it has been mended.
+func TestEverythingRejected(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	rules := []string{
+		o.aws.Faults().Add(localaws.Rule{Effect: localaws.Refuse, Service: "sns", Action: "PublishBatch", Code: "InvalidParameter", Status: 400}),
+		o.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Service: "sns", Code: "KMSInvalidStateException", SenderFault: true}),
+	}
+	r := o.start()
+	want := o.each(30, "a", "b", "c")
+	for _, rule := range rules {
+		failures := r.metric(t, "entry_failures_total")
+		o.eventually("all of it fails", func() bool { return r.metric(t, "entry_failures_total") > failures+20 })
+		o.aws.Faults().Remove(rule)
+	}
+	require.Equal(t, want, o.received(30))
+	o.drained()
+	require.Equal(t, 0, o.count(`parked`))
+}
+
+// TestRejectedAloneIsParkedOnceOthersGo: an event that is rejected while nothing
+// else is published waits, and is parked when the rejections are its own alone.
+func TestRejectedAloneIsParkedOnceOthersGo(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.aws.Faults().Add(localaws.Rule{Effect: localaws.Refuse, Service: "sns", BodyContains: "poison", Code: "InvalidParameter", Status: 400})
+	bad := event("a", 1)
+	bad.Body = `{"data":"poison"}`
+	o.commit(bad)
+	r := o.start()
+	o.eventually("it is tried", func() bool { return r.metric(t, "entry_failures_total") > 3 })
+	require.Equal(t, 0, o.count(`parked`))
+	want := o.each(1, "b")
+	require.Equal(t, want, o.received(1))
+	o.settled()
+	require.Equal(t, 1, o.count(`parked WHERE event_id = $1`, bad.ID))
+}
+
 // TestOddRows: rows written by hand, past what the writers check, are parked with
 // a reason that says what is wrong, and nothing else is held up.
 func TestOddRows(t *testing.T) {
@@ -163,7 +203,7 @@ func TestOddRows(t *testing.T) {
 	o := newOutbox(t)
 	o.start()
 	odd := map[string]struct{ attributes, body string }{
-		"body is not a JSON object":    {`{}`, `hello`},
+		"body is not a JSON object":    {`{}`, `{hello}`},
 		`attribute "a" is empty`:       {`{"a":{"type":"String","value":""}}`, `{}`},
 		`attribute "b" has type`:       {`{"b":{"type":"Binary","value":"x"}}`, `{}`},
 		"attributes are not {name:":    {`{"c":5}`, `{}`},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,9 +96,11 @@ func snsResults(n int, out *sns.PublishBatchOutput) []Result {
 		set(ok.Id, Result{MessageID: aws.ToString(ok.MessageId), SequenceNumber: aws.ToString(ok.SequenceNumber)})
 	}
 	for _, bad := range out.Failed {
+		code := aws.ToString(bad.Code)
 		set(bad.Id, Result{
-			Err:       fmt.Errorf("%s: %s", aws.ToString(bad.Code), aws.ToString(bad.Message)),
-			Permanent: bad.SenderFault && !slices.Contains(notTheEvent, aws.ToString(bad.Code)),
+			Err:       fmt.Errorf("%s: %s", code, aws.ToString(bad.Message)),
+			Permanent: bad.SenderFault && !notTheEvent.MatchString(code),
+			Throttled: strings.Contains(code, "Throttl"),
 		})
 	}
 	return results
@@ -111,16 +114,10 @@ var rejections = []string{
 	"BatchRequestTooLongException", "InvalidBatchEntryId", "MalformedInput", "InvalidMessageContents",
 }
 
-// notTheEvent are faults of the sender that say nothing about the event: who may
-// publish, to what, with which key, how fast. Somebody mends those, and then the
-// event goes.
-var notTheEvent = []string{
-	"AuthorizationError", "AuthorizationErrorException", "AccessDenied", "AccessDeniedException", "NotFound", "NotFoundException",
-	"InvalidSecurity", "InvalidSecurityException", "KMSAccessDenied", "KMSAccessDeniedException", "KMSDisabled", "KMSDisabledException",
-	"KMSInvalidState", "KMSInvalidStateException", "KMSNotFound", "KMSNotFoundException", "KMSOptInRequired", "KMSThrottling",
-	"KMSThrottlingException", "Throttled", "ThrottledException", "Throttling", "ThrottlingException", "RequestThrottled",
-	"EndpointDisabled", "EndpointDisabledException", "ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch",
-}
+// notTheEvent are codes of faults of the sender that say nothing about the event:
+// who may publish, to what, with which key, how fast. Somebody mends those, and
+// then the event goes.
+var notTheEvent = regexp.MustCompile(`^KMS|Throttl|Auth|Access|Denied|Token|Signature|Security|NotFound|Disabled|Expired|OptIn|Quota|LimitExceeded`)
 
 // classify marks the errors that an event in the request caused. A topic that is
 // no topic is answered with the same code, and is nobody's event's fault.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -43,11 +44,27 @@ func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
 	pc.RuntimeParams["wal_sender_timeout"] = fmt.Sprintf("%dms", cfg.SenderTimeout.Milliseconds())
 	pc.RuntimeParams["datestyle"] = "ISO"
 	pc.RuntimeParams["timezone"] = "UTC"
+	noticeDeadPeers(pc, cfg.SenderTimeout)
 	conn, err := pgconn.ConnectConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("connect for replication: %w", err)
 	}
 	return conn, nil
+}
+
+// connectTimeout bounds the making of a connection and each question asked on it
+// before the stream starts.
+const connectTimeout = 15 * time.Second
+
+// noticeDeadPeers makes both ends let go of a connection whose other end is gone
+// without a word, within about the given time; TCP alone takes hours.
+// https://www.postgresql.org/docs/15/runtime-config-connection.html
+func noticeDeadPeers(pc *pgconn.Config, within time.Duration) {
+	pc.ConnectTimeout = connectTimeout
+	pc.RuntimeParams["tcp_keepalives_idle"] = strconv.Itoa(max(1, int(within.Seconds()/3)))
+	pc.RuntimeParams["tcp_keepalives_interval"] = strconv.Itoa(max(1, int(within.Seconds()/6)))
+	pc.RuntimeParams["tcp_keepalives_count"] = "4"
+	pc.RuntimeParams["tcp_user_timeout"] = strconv.FormatInt(within.Milliseconds(), 10)
 }
 
 // startStream starts replication at what the slot has confirmed, and returns the
@@ -201,10 +218,13 @@ func (s *stream) copyData(ctx context.Context, data []byte) error {
 
 // keep adds c to the chunk, waiting for room in the window if it is an event.
 func (s *stream) keep(ctx context.Context, c change) error {
-	if c.kind == changeNothing {
+	switch c.kind {
+	case changeNothing:
 		return nil
-	}
-	if c.kind == changeEvent {
+	case changeForeign:
+		s.metrics.foreign.Inc()
+		return nil
+	case changeEvent:
 		s.metrics.read.Inc()
 		if err := s.makeRoom(ctx, c.entry.memory); err != nil {
 			return err

@@ -87,7 +87,7 @@ func (e Envelope) Seq() int64 {
 // one thing that the relay adds. Only a JSON object can take it.
 func WithSequence(body string, seq int64) (string, error) {
 	inner := bytes.TrimSpace([]byte(body))
-	if len(inner) < 2 || inner[0] != '{' || inner[len(inner)-1] != '}' {
+	if len(inner) < 2 || inner[0] != '{' || !json.Valid(inner) {
 		return "", errors.New("body is not a JSON object")
 	}
 	rest := bytes.TrimSpace(inner[1:])

@@ -31,7 +31,7 @@ type Attribute struct {
 }
 
 // Event is one outbox row. A writer makes it with New; the relay reads it from
-// the replication stream, where Day, Seq and CreatedAt are set as well.
+// the replication stream, where Day and Seq are set as well.
 type Event struct {
 	Day         time.Time // UTC day of the commit, by the database's clock
 	ID          uuid.UUID // UUIDv7: identity and deduplication id, never order
@@ -42,7 +42,6 @@ type Event struct {
 	Attributes  map[string]Attribute
 	Body        string // CloudEvents JSON, structured mode
 	Traceparent string // W3C trace context; empty is none
-	CreatedAt   time.Time
 }
 
 // NewID returns an event id: a UUIDv7, made before the transaction so that a
@@ -131,8 +130,8 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Append adds e to the outbox as part of db's transaction. Day, Seq and
-// CreatedAt are given by the database, and so is the body's time.
+// Append adds e to the outbox as part of db's transaction. Day and Seq are given
+// by the database, and so is the body's time.
 func Append(ctx context.Context, db Execer, e Event) error {
 	_, err := db.Exec(ctx, `SELECT append_event($1, $2, $3, $4, $5, $6, $7)`, e.AppendArgs()...)
 	if err != nil {

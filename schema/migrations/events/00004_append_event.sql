@@ -8,7 +8,8 @@ CREATE FUNCTION append_event(p_id uuid, p_type text, p_group text, p_subject tex
 RETURNS void LANGUAGE sql AS $$
     INSERT INTO outbox (id, type, message_group, subject, attributes, body, traceparent)
     VALUES (p_id, p_type, p_group, p_subject, p_attributes,
-            '{"time":"' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '",' || substr(p_body, 2),
+            '{"time":"' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"'
+                || CASE WHEN p_body ~ '^\{\s*\}$' THEN '}' ELSE ',' || substr(p_body, 2) END,
             p_traceparent);
 $$;
 -- +goose StatementEnd
