@@ -177,7 +177,7 @@ func (a *API) keepPartitions(ctx context.Context) {
 		if err := a.store.ensurePartitions(ctx); err != nil && ctx.Err() == nil {
 			failures++
 			wait = retry.Delay(failures)
-			a.log.Warn().Err(err).Dur("retry_in_ms", wait).Msg("partitions not made ahead")
+			a.log.Warn().Err(err).Int64("retry_in_ms", wait.Milliseconds()).Msg("partitions not made ahead")
 		} else {
 			failures = 0
 		}

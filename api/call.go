@@ -70,7 +70,7 @@ func (a *API) logCall(c *call, route string, status int, took time.Duration, err
 		e = e.Str(name, id)
 	}
 	e.Str("method", c.r.Method).Str("route", route).Str("path", clip(c.r.URL.Path)).
-		Int("status", status).Dur("took_ms", took).Err(err).Msg("request")
+		Int("status", status).Int64("took_ms", took.Milliseconds()).Err(err).Msg("request")
 }
 
 // levelOf keeps the hot path quiet: what succeeded is for debugging, what the

@@ -71,6 +71,8 @@ func newPool(ctx context.Context, cfg Config, broken *atomic.Int64) (*pgxpool.Po
 	if set["application_name"] == "" {
 		set["application_name"] = "restock api"
 	}
+	// What is answered with 200 is durable, whatever the database's default is.
+	set["synchronous_commit"] = "on"
 	set["statement_timeout"] = milliseconds(cfg.StatementTimeout)
 	set["lock_timeout"] = milliseconds(cfg.LockTimeout)
 	// A transaction of an API that froze must not hold a product's lock.

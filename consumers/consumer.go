@@ -221,9 +221,12 @@ func (w *Worker) renewals(ctx context.Context) {
 }
 
 func (w *Worker) partitions(ctx context.Context) {
-	for service.Sleep(ctx, schema.PartitionInterval) == nil {
+	again := schema.PartitionInterval
+	for service.Sleep(ctx, again) == nil {
+		again = schema.PartitionInterval
 		if err := schema.EnsurePartitions(ctx, w.cfg.Pool); err != nil && ctx.Err() == nil {
 			w.log.Error().Err(err).Msg("partitions not ensured: they are made ahead, so there are days to mend it")
+			again = time.Minute
 		}
 	}
 }

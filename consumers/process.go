@@ -281,7 +281,7 @@ func (p *processor) judge(ctx context.Context, m message, c claim, err error, r 
 		return outcome{state: stateDead, reason: err.Error()}
 	case ctx.Err() != nil, errors.Is(err, errNotCalled):
 		o.giveBack, r.verdict = true, deferred
-	case is(err, unavailable), p.circuit.state() != gobreaker.StateClosed:
+	case is(err, unavailable):
 		o.giveBack, r.verdict, r.delay = true, deferred, max(outageDelay(m), wish)
 	case c.attempt >= p.attempts, c.age >= p.maxAge:
 		r.verdict = dead
@@ -359,7 +359,7 @@ func (p *processor) report(m message, a arrival, r result, took time.Duration) {
 		Stringer("event_id", a.eventID).
 		Str("message_id", m.id).
 		Int("attempt", r.attempt).
-		Dur("duration", took)
+		Int64("took_ms", took.Milliseconds())
 	if a.replayID != uuid.Nil {
 		line = line.Stringer("replay_id", a.replayID)
 	}
@@ -367,7 +367,7 @@ func (p *processor) report(m message, a arrival, r result, took time.Duration) {
 		line = line.Str("trace_id", id)
 	}
 	if r.delay > 0 {
-		line = line.Dur("retry_in", r.delay)
+		line = line.Int64("retry_in_ms", r.delay.Milliseconds())
 	}
 	line.Err(r.err).Msgf("event %s", r.verdict)
 }

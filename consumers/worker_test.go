@@ -553,6 +553,27 @@ func TestOutageOfTheOtherSideBurnsNoAttempt(t *testing.T) {
 	require.Len(t, r.seen(), 7)
 }
 
+// TestAnsweredProbesCount: the circuit was opened by an outage, and the one event
+// that waits is then answered with failures. Those are its attempts, or it would be
+// tried until SQS drops it.
+func TestAnsweredProbesCount(t *testing.T) {
+	w := setup(t)
+	e := w.event("G")
+	r := &recorder{fail: func(d consumers.Delivery) error {
+		if d.Attempt == 1 && w.inbox(e.ID, uuid.Nil).lastError == "" {
+			return consumers.Unavailable(errOops)
+		}
+		return errOops
+	}}
+	worker := w.start(r, func(c *consumers.Config) { c.CircuitFailures, c.CircuitOpen, c.MaxAttempts = 1, time.Millisecond, 5 })
+	w.eventually("it is dead", func() bool {
+		w.comeBack()
+		return w.inbox(e.ID, uuid.Nil).state == "dead"
+	})
+	require.Equal(t, 5, w.inbox(e.ID, uuid.Nil).attempt)
+	require.NoError(t, worker.stop())
+}
+
 func TestOutageOfTheInboxBurnsNoAttempt(t *testing.T) {
 	w := setup(t)
 	r := &recorder{}

@@ -21,12 +21,8 @@ func CreateSlot(ctx context.Context, dsn, slot string, timeout time.Duration) (b
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var exists bool
-	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, slot).Scan(&exists); err != nil {
-		return false, fmt.Errorf("create slot %s: %w", slot, err)
-	}
-	if exists {
-		return false, nil
+	if exists, err := slotExists(ctx, conn, slot); err != nil || exists {
+		return false, err
 	}
 	if _, err := conn.Exec(ctx, `SELECT set_config('statement_timeout', $1, false)`, fmt.Sprint(timeout.Milliseconds())); err != nil {
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
@@ -40,6 +36,40 @@ func CreateSlot(ctx context.Context, dsn, slot string, timeout time.Duration) (b
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	return true, nil
+}
+
+// Unpublished counts the outbox rows that are in no ledger, and returns the time
+// of the oldest. A slot made after they were committed never brings them.
+func Unpublished(ctx context.Context, dsn string) (rows int, oldest time.Time, err error) {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return 0, oldest, fmt.Errorf("count unpublished events: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = conn.QueryRow(ctx, `SELECT count(*), coalesce(min(o.created_at), now()) FROM outbox o
+		WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.day = o.day AND l.event_id = o.id)`).Scan(&rows, &oldest)
+	if err != nil {
+		return 0, oldest, fmt.Errorf("count unpublished events: %w", err)
+	}
+	return rows, oldest, nil
+}
+
+// SlotExists tells whether there is a slot of that name.
+func SlotExists(ctx context.Context, dsn, slot string) (bool, error) {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return false, fmt.Errorf("look for slot %s: %w", slot, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return slotExists(ctx, conn, slot)
+}
+
+func slotExists(ctx context.Context, conn *pgx.Conn, slot string) (exists bool, err error) {
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, slot).Scan(&exists)
+	if err != nil {
+		return false, fmt.Errorf("look for slot %s: %w", slot, err)
+	}
+	return exists, nil
 }
 
 // blockers names the backends with a transaction that has written, oldest first.

@@ -81,6 +81,8 @@ func (f databaseFlag) pool(ctx context.Context, part string, conns int32) (*pgxp
 	}
 	pc.MaxConns = conns
 	pc.ConnConfig.RuntimeParams["application_name"] = part
+	// A message is deleted on the word of the inbox, whatever the database's default is.
+	pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
 	return pgxpool.NewWithConfig(ctx, pc)
 }
 

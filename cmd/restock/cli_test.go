@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
 
@@ -96,6 +97,7 @@ func TestCannotBegin(t *testing.T) {
 		"api port taken":    {[]string{"demo", "--data-dir", dir, "--api-addr", addr, "--aws-addr", "127.0.0.1:0"}, addr},
 		"aws port taken":    {[]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", addr}, addr},
 		"localaws taken":    {[]string{"localaws", "--addr", addr}, addr},
+		"factory, odd":      {[]string{"factory", "--error-rate", "7"}, "shares from 0 to 1"},
 		"factory taken":     {[]string{"factory", "--addr", addr}, addr},
 		"no Postgres":       {anywhere(dir, "--pg-bindir", dir), "no Postgres server found"},
 		"api, no secret":    {append([]string{"api"}, db...), "RESTOCK_CALLBACK_SECRETS"},
@@ -139,4 +141,25 @@ func TestMigrateFromNothing(t *testing.T) {
 	code, out, errs = restock(t, nil, "migrate", "--database-url", db.DSN)
 	require.Zero(t, code, errs)
 	require.Equal(t, "slot restock_"+db.Name+" is there\n", out)
+}
+
+// TestMigrateRefusesAGap: where the slot was lost, what was committed meanwhile is
+// not passed over without a word.
+func TestMigrateRefusesAGap(t *testing.T) {
+	t.Parallel()
+	db := emptyDatabase(t)
+	code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
+	require.Zero(t, code, errs)
+	conn, err := pgx.Connect(t.Context(), db.DSN)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), `SELECT pg_drop_replication_slot('restock_`+db.Name+`'), append_event(gen_random_uuid(), 'x', 'g', NULL, '{}', '{}', NULL)`)
+	require.NoError(t, err)
+
+	code, _, errs = restock(t, nil, "migrate", "--database-url", db.DSN)
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "1 events committed since")
+	code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, "--accept-gap")
+	require.Zero(t, code, errs)
+	require.Equal(t, "slot restock_"+db.Name+" created\n", out)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"github.com/restock-dev/restock/internal/localfactory"
@@ -18,6 +19,9 @@ type factoryCommand struct {
 
 // Run serves until a signal.
 func (c *factoryCommand) Run(inv *invocation) error {
+	if c.Latency < 0 || c.Delay < 0 || c.ErrorRate < 0 || c.ErrorRate > 1 || c.Duplicates < 0 || c.Duplicates > 1 {
+		return &setupError{errors.New("--latency and --delay must not be negative; --error-rate and --duplicates are shares from 0 to 1")}
+	}
 	ln, err := listen(inv, "factory", c.Addr)
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ func Start(cfg Config) (*Server, error) {
 	}
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("start the local stand-in for AWS: %w", err)
+		return nil, fmt.Errorf("start the local stand-in for AWS: %w; choose another address, or port 0 for a free one", err)
 	}
 	s := &Server{
 		cfg: cfg, now: cfg.Now, log: cfg.Logger, url: "http://" + reachable(listener.Addr().(*net.TCPAddr)),
