@@ -207,10 +207,10 @@ func (s *shop) behind() (*shop, *cutProxy) {
 }
 
 // The needles: where the prepared checkout is bound, not where it is prepared;
-// and the statement that commits, not "read committed".
+// and the query that commits, not a setting of that name.
 const (
 	callsCheckout = "\x00stmt_"
-	commits       = "commit\x00"
+	commits       = "Q\x00\x00\x00\x0bcommit\x00"
 )
 
 // The order is looked up on a new connection.
