@@ -1,19 +1,13 @@
 package consumers
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-	"regexp"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,10 +20,6 @@ import (
 // Bounds of a call to the factory.
 const (
 	DefaultFactoryTimeout = 15 * time.Second
-	maxAnswer             = 64 << 10
-	// maxRetryAfter bounds the wait that an answer may ask for: it holds up every
-	// later event of the product.
-	maxRetryAfter = time.Hour
 	// unknownTries is how often a replenishment that is not there is looked for. With
 	// synchronous replication an event can arrive shortly before its transaction is
 	// visible.
@@ -71,8 +61,7 @@ type FactoryConfig struct {
 type Factory struct {
 	endpoint string
 	pool     *pgxpool.Pool
-	client   *http.Client
-	timeout  time.Duration
+	outside  *outside
 }
 
 // NewFactory makes the handler. It calls nothing yet.
@@ -89,11 +78,10 @@ func NewFactory(cfg FactoryConfig) (*Factory, error) {
 	if cfg.Client != nil {
 		client = *cfg.Client
 	}
-	client.Timeout = 0 // the request's context has it
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Factory{
 		endpoint: base.JoinPath("api", "manufactures").String(),
-		pool:     cfg.Pool, client: &client, timeout: cfg.Timeout,
+		pool:     cfg.Pool,
+		outside:  newOutside("the factory", client, cfg.Timeout),
 	}, nil
 }
 
@@ -121,23 +109,15 @@ func (f *Factory) Handle(ctx context.Context, d Delivery) (Effect, error) {
 func (f *Factory) order(ctx context.Context, d Delivery, p schema.ReplenishmentRequested) (Effect, error) {
 	call := &Call{Kind: KindManufacture, Started: time.Now()}
 	a, err := f.post(ctx, d, p)
-	call.Ended = time.Now()
+	call.end(err)
 	effect := Effect{Call: call}
 	switch {
 	case is(err, permanent):
-		call.Outcome = CallFailed
-		effect.Record = refuse(p.ReplenishmentID, redact(err.Error()))
-	case is(err, uncertain):
-		call.Outcome = CallUncertain
-	case err != nil:
-		call.Outcome = CallFailed
-	default:
-		call.Outcome, call.Reference, call.Detail = CallOK, a.id, a.detail
+		effect.Record = refuse(p.ReplenishmentID, call.Detail)
+	case err == nil:
+		call.Reference, call.Detail = a.id, a.detail
 		effect.Reference = a.id
 		effect.Record = accept(p.ReplenishmentID, a.id)
-	}
-	if err != nil {
-		call.Detail = redact(err.Error())
 	}
 	return effect, err
 }
@@ -199,108 +179,42 @@ func (f *Factory) post(ctx context.Context, d Delivery, p schema.ReplenishmentRe
 	if err != nil {
 		return accepted{}, Permanent(fmt.Errorf("encode request: %w", err))
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
-	defer cancel()
-	var sent atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	// With an Idempotency-Key net/http would repeat a request that was cut, unseen,
-	// and a factory that ignores the key would make it twice. Without GetBody it cannot.
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.endpoint, io.NopCloser(bytes.NewReader(body)))
-	if err != nil {
-		return accepted{}, Permanent(fmt.Errorf("make request: %w", err))
-	}
-	req.ContentLength = int64(len(body))
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Idempotency-Key", d.Event.ID.String())
+	header := http.Header{}
+	header.Set("Content-Type", "application/json")
+	header.Set("Accept", "application/json")
+	header.Set("Idempotency-Key", d.Event.ID.String())
 	if d.Event.Traceparent != "" {
-		req.Header.Set("Traceparent", d.Event.Traceparent)
+		header.Set("Traceparent", d.Event.Traceparent)
 	}
-	res, err := f.client.Do(req)
+	a, err := f.outside.post(ctx, f.endpoint, header, body)
 	switch {
-	case err != nil && sent.Load():
-		return accepted{}, Uncertain(fmt.Errorf("order production: %w", err))
 	case err != nil:
-		return accepted{}, Unavailable(fmt.Errorf("reach the factory: %w", err))
+		return accepted{}, err
+	case !a.accepted():
+		return accepted{}, refusal(f.outside.name, a)
 	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	if res.StatusCode/100 == 2 {
-		return readAccepted(answer, err), nil
-	}
-	return accepted{}, refusal(res, answer)
+	return readAccepted(a), nil
 }
 
 // readAccepted reads the id out of an answer that accepted.
-func readAccepted(answer []byte, err error) accepted {
-	var a struct {
+func readAccepted(a answer) accepted {
+	var body struct {
 		Data struct {
 			ID string `json:"id"`
 		} `json:"data"`
 	}
 	switch {
-	case err != nil:
-		return accepted{detail: "id unknown: " + redact(err.Error())}
-	case len(answer) > maxAnswer:
+	case a.err != nil:
+		return accepted{detail: "id unknown: " + redact(a.err.Error())}
+	case len(a.body) > maxAnswer:
 		return accepted{detail: fmt.Sprintf("id unknown: the answer is over %d bytes", maxAnswer)}
 	}
-	if err := json.Unmarshal(answer, &a); err != nil {
+	if err := json.Unmarshal(a.body, &body); err != nil {
 		return accepted{detail: "id unknown: " + err.Error()}
 	}
-	if a.Data.ID == "" || len(a.Data.ID) > 200 || clean(a.Data.ID) != a.Data.ID {
+	id := body.Data.ID
+	if id == "" || len(id) > 200 || clean(id) != id {
 		return accepted{detail: "id unknown: the answer has none that can be kept"}
 	}
-	return accepted{id: a.Data.ID}
-}
-
-// refusal turns an answer that did not accept into the error that it means.
-func refusal(res *http.Response, answer []byte) error {
-	err := fmt.Errorf("the factory answered %d %s%s", res.StatusCode, http.StatusText(res.StatusCode), excerpt(answer))
-	switch code := res.StatusCode; {
-	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		if d := retryAfterOf(res.Header.Get("Retry-After"), time.Now()); d > 0 {
-			return RetryAfter(err, d)
-		}
-		return err
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code/100 != 4:
-		return err
-	}
-	return Permanent(err)
-}
-
-// retryAfterOf reads a Retry-After header: seconds, or a date.
-// https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
-func retryAfterOf(header string, now time.Time) time.Duration {
-	if s, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return min(time.Duration(s)*time.Second, maxRetryAfter)
-	}
-	at, err := http.ParseTime(header)
-	if err != nil {
-		return 0
-	}
-	return max(0, min(at.Sub(now), maxRetryAfter))
-}
-
-// excerpt is the beginning of an answer, for a person to read.
-func excerpt(answer []byte) string {
-	text := strings.Join(strings.Fields(clean(string(answer))), " ")
-	if text == "" {
-		return ""
-	}
-	text = redact(text)
-	if len(text) > 200 {
-		text = strings.ToValidUTF8(text[:200], "") + "…"
-	}
-	return ": " + text
-}
-
-var (
-	mailAddress = regexp.MustCompile(`[^\s"'<>@:,;=]+@[^\s"'<>@:,;]+`)
-	signature   = regexp.MustCompile(`\bsig=[^\s"'&\\]*`)
-)
-
-// redact takes out of a text what the factory may have echoed and no log may
-// show: mail addresses and the callback's signature.
-func redact(s string) string {
-	return mailAddress.ReplaceAllString(signature.ReplaceAllString(s, "sig=redacted"), "(mail address)")
+	return accepted{id: id}
 }

@@ -29,6 +29,7 @@ type message struct {
 // handled; its event id and day are then the best that could be read.
 type arrival struct {
 	event    schema.Envelope
+	body     []byte // the event's text
 	payload  schema.Payload
 	eventID  uuid.UUID
 	replayID uuid.UUID
@@ -43,7 +44,7 @@ type arrival struct {
 // https://docs.aws.amazon.com/sns/latest/dg/sns-large-payload-raw-message-delivery.html
 func parse(queue string, interest schema.Interest, m message) arrival {
 	body, attributes := unwrap(m)
-	var a arrival
+	a := arrival{body: body}
 	a.eventID, a.day = identify(queue, m, body)
 	a.event, a.err = schema.Decode(body)
 	if a.err == nil && slices.Contains(interest.Types, a.event.Type) {

@@ -32,13 +32,15 @@ func enveloped(body string, attributes string) string {
 func TestParseReadsBothForms(t *testing.T) {
 	t.Parallel()
 	replay := uuid.New()
+	body := orderBody("100")
 	for name, m := range map[string]message{
-		"raw":      {body: orderBody("100"), attributes: map[string]string{"replay": replay.String()}},
-		"envelope": {body: enveloped(orderBody("100"), `{"replay":{"Type":"String","Value":"`+replay.String()+`"}}`)},
+		"raw":      {body: body, attributes: map[string]string{"replay": replay.String()}},
+		"envelope": {body: enveloped(body, `{"replay":{"Type":"String","Value":"`+replay.String()+`"}}`)},
 	} {
 		m.sentAt = testSent
 		a := parse("q.fifo", wantVIP, m)
 		require.NoError(t, a.err, name)
+		require.Equal(t, body, string(a.body), "to the byte")
 		require.False(t, a.unwanted)
 		require.Equal(t, testID, a.eventID)
 		require.Equal(t, replay, a.replayID)

@@ -20,6 +20,7 @@ import (
 type Delivery struct {
 	Event    schema.Envelope
 	Payload  schema.Payload // Event's data
+	Body     []byte         // Event's text as it was received, out of the envelope of SNS
 	ReplayID uuid.UUID      // zero but for a replay
 	Attempt  int            // from 1, counted over all deliveries
 }
@@ -258,7 +259,7 @@ func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, err
 			}
 			p.metrics.handleSeconds.Observe(time.Since(started).Seconds())
 		}()
-		return p.handler.Handle(limit, Delivery{Event: a.event, Payload: a.payload, ReplayID: a.replayID, Attempt: c.attempt})
+		return p.handler.Handle(limit, Delivery{Event: a.event, Payload: a.payload, Body: a.body, ReplayID: a.replayID, Attempt: c.attempt})
 	})
 }
 

@@ -144,8 +144,7 @@ func TestRefusalMeansWhatItSays(t *testing.T) {
 		301: "retry", 302: "retry", 400: "permanent", 401: "permanent", 404: "permanent", 408: "retry", 409: "permanent",
 		422: "permanent", 425: "retry", 429: "after", 500: "retry", 502: "retry", 503: "after", 504: "retry",
 	} {
-		res := &http.Response{StatusCode: code, Header: http.Header{"Retry-After": {"9"}}}
-		err := refusal(res, []byte("no\nfor a@b.example"))
+		err := refusal("the factory", answer{status: code, header: http.Header{"Retry-After": {"9"}}, body: []byte("no\nfor a@b.example")})
 		_, after := marked(err, retryAfter)
 		got := map[bool]string{true: "permanent", false: "retry"}[is(err, permanent)]
 		if after {
@@ -160,6 +159,7 @@ func TestRedact(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `{"r":"(mail address)","c":"http://s/x?sig=redacted&a=1"} (mail address)`,
 		redact(`{"r":"a.b+c@example.com","c":"http://s/x?sig=abc123&a=1"} x@y`))
+	require.Equal(t, `the key "whsec_redacted" is old`, redact(`the key "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" is old`))
 }
 
 func TestVisibilityIsWholeSecondsRoundedUp(t *testing.T) {
