@@ -25,13 +25,14 @@ import (
 type cli struct {
 	Log logFlags `embed:"" prefix:"log-"`
 
-	Demo     demoCommand     `cmd:"" help:"Run everything on this machine, with nothing to configure."`
-	API      apiCommand      `cmd:"" name:"api" help:"Serve the shop: checkout, callback, products, orders."`
-	Relay    relayCommand    `cmd:"" help:"Publish a database's outbox to SNS."`
-	Consume  consumeCommand  `cmd:"" help:"Handle the events of one consumer or more."`
-	Migrate  migrateCommand  `cmd:"" help:"Bring the store's database to the newest schema: tables, roles, publication, slot."`
-	Localaws localawsCommand `cmd:"" help:"Serve a local stand-in for SNS, SQS and SES, with Restock's topic and queues."`
-	Factory  factoryCommand  `cmd:"" help:"Serve a pretend factory."`
+	Demo      demoCommand      `cmd:"" help:"Run everything on this machine, with nothing to configure."`
+	API       apiCommand       `cmd:"" name:"api" help:"Serve the shop: checkout, callback, products, orders."`
+	Relay     relayCommand     `cmd:"" help:"Publish a database's outbox to SNS."`
+	Consume   consumeCommand   `cmd:"" help:"Handle the events of one consumer or more."`
+	Migrate   migrateCommand   `cmd:"" help:"Bring the store's database to the newest schema: tables, roles, publication, slot."`
+	Localaws  localawsCommand  `cmd:"" help:"Serve a local stand-in for SNS, SQS and SES, with Restock's topic and queues."`
+	Factory   factoryCommand   `cmd:"" help:"Serve a pretend factory."`
+	Marketing marketingCommand `cmd:"" help:"Serve a pretend marketing system, which takes webhooks."`
 }
 
 type logger = zerolog.Logger

@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 }
 
 // standInFolders run in place of real services.
-var standInFolders = []string{"internal/localaws", "internal/localpg", "internal/localfactory"}
+var standInFolders = []string{"internal/localaws", "internal/localpg", "internal/localfactory", "internal/localmarketing"}
 
 // toolFolders may know everything: the wiring, and the programs that measure.
 var toolFolders = []string{"cmd", "bench"}
