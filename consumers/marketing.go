@@ -60,9 +60,9 @@ type MarketingConfig struct {
 // one that is neither public nor allowed is not connected to. That counts as no
 // connection: it says something of the configuration or of the DNS and nothing of
 // the event. So all events wait in the queue, the worker is not ready, and its log
-// and the inbox tell the address and the mend; once mended, nothing has to be sent
-// again by hand, as it would from the dead-letter queue. An address that stands in
-// the URL itself is refused at the start.
+// and the audit of calls tell the address and the mend; once mended, nothing has to
+// be sent again by hand, as it would from the dead-letter queue. An address that
+// stands in the URL itself is refused at the start.
 type Marketing struct {
 	url       string
 	outside   *outside
