@@ -64,7 +64,8 @@ func (s signer) headers(id string, at time.Time, body []byte) http.Header {
 	signatures := make([]string, len(s))
 	for i, key := range s {
 		mac := hmac.New(sha256.New, key)
-		fmt.Fprintf(mac, "%s.%s.%s", id, timestamp, body)
+		mac.Write([]byte(id + "." + timestamp + "."))
+		mac.Write(body)
 		signatures[i] = "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	}
 	h := http.Header{}

@@ -131,10 +131,15 @@ func TestAddressesThatAreAllowed(t *testing.T) {
 // What is checked is the address that a name resolved to, however it is written.
 func TestDialChecksWhatTheNameResolvesTo(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.NotFoundHandler())
+	connected := make(chan struct{}, 10)
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connected <- struct{}{}
+		}
+	}
+	server.Start()
 	defer server.Close()
-	connected := make(chan struct{}, 1)
-	server.Config.ConnState = func(net.Conn, http.ConnState) { connected <- struct{}{} }
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
 	refused := newTransport(nil)
