@@ -3,6 +3,7 @@ package schema_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -29,12 +30,13 @@ func genID(t *rapid.T, label string) uuid.UUID {
 
 func genPayload(t *rapid.T) schema.Payload {
 	text := rapid.StringN(1, 40, 200)
+	customer := text.Filter(func(s string) bool { return !strings.ContainsRune(s, 0) })
 	units := rapid.Int64Range(1, 1_000_000)
 	switch rapid.IntRange(0, 3).Draw(t, "type") {
 	case 0:
 		q := units.Draw(t, "quantity")
 		return schema.OrderPlaced{
-			OrderID: genID(t, "order"), CustomerID: rapid.StringN(0, 40, 200).Draw(t, "customer"), Quantity: q,
+			OrderID: genID(t, "order"), CustomerID: rapid.OneOf(rapid.Just(""), customer).Draw(t, "customer"), Quantity: q,
 			Lines: []schema.Line{{SKU: text.Draw(t, "sku"), Quantity: q}},
 		}
 	case 1:
@@ -49,7 +51,7 @@ func genPayload(t *rapid.T) schema.Payload {
 			Quantity: units.Draw(t, "quantity"), Stock: units.Draw(t, "stock"),
 		}
 	default:
-		return schema.CustomerPromoted{CustomerID: text.Draw(t, "customer"), OrderID: genID(t, "order"), Quantity: units.Draw(t, "quantity")}
+		return schema.CustomerPromoted{CustomerID: customer.Draw(t, "customer"), OrderID: genID(t, "order"), Quantity: units.Draw(t, "quantity")}
 	}
 }
 
@@ -170,6 +172,40 @@ func TestDecodeRefuses(t *testing.T) {
 	require.NoError(t, err)
 	_, err = got.Payload()
 	require.ErrorContains(t, err, "replenishmentId is missing")
+}
+
+// TestOrderPayloadIsChecked holds an order to what a customer can be promoted by:
+// its lines make up its quantity, and its customer can be kept.
+func TestOrderPayloadIsChecked(t *testing.T) {
+	order := func(customer string, quantity int64, lines ...int64) error {
+		p := schema.OrderPlaced{OrderID: schema.NewID(), CustomerID: customer, Quantity: quantity}
+		for _, n := range lines {
+			p.Lines = append(p.Lines, schema.Line{SKU: "a", Quantity: n})
+		}
+		e, err := schema.New(schema.NewID(), p, "")
+		require.NoError(t, err)
+		got, err := schema.Decode([]byte(stamp(e)))
+		require.NoError(t, err)
+		_, err = got.Payload()
+		return err
+	}
+	require.NoError(t, order("c", 100, 60, 40))
+	require.NoError(t, order("", 1, 1))
+	require.NoError(t, order(strings.Repeat("🍩", 128), 1, 1))
+	for name, c := range map[string]struct {
+		err   error
+		field string
+	}{
+		"customer too long":    {order(strings.Repeat("🍩", 129), 1, 1), "customerId"},
+		"customer with a nul":  {order("a\x00b", 1, 1), "customerId"},
+		"no quantity":          {order("c", 0, 1), "quantity"},
+		"no lines":             {order("c", 1), "lines"},
+		"another sum":          {order("c", 100, 60, 41), "lines"},
+		"a negative line":      {order("c", 100, 101, -1), "lines"},
+		"a sum that overflows": {order("c", 1, math.MaxInt64, math.MaxInt64, 3), "lines"},
+	} {
+		require.ErrorContains(t, c.err, c.field+" is missing or out of range", name)
+	}
 }
 
 func TestWithSequence(t *testing.T) {

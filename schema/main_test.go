@@ -35,6 +35,23 @@ var store = pgtest.Template{Name: "store", Setup: func(ctx context.Context, dsn 
 	return err
 }}
 
+var customers = pgtest.Template{Name: "customers", Setup: func(ctx context.Context, dsn string) error {
+	if _, err := schema.MigrateCustomers(ctx, dsn); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, role := range []string{schema.RoleAPI, schema.RoleRelay, schema.RoleConsumers, schema.RoleCustomers, schema.RoleMaintenance} {
+		if _, err := conn.Exec(ctx, "ALTER ROLE "+role+" PASSWORD '"+password+"'"); err != nil {
+			return err
+		}
+	}
+	return nil
+}}
+
 func connect(t *testing.T, dsn string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)

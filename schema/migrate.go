@@ -23,20 +23,36 @@ var migrations embed.FS
 // its own, and can be run again after half of it failed. Two at once wait for
 // each other. It returns the names of the migrations that it applied.
 func MigrateStore(ctx context.Context, dsn string) ([]string, error) {
-	return migrate(ctx, dsn, "events", "store")
+	return migrate(ctx, dsn, "store", "customers")
 }
 
-// migrate applies whole sets of migrations, each with a version table of its
-// own, so that the tables about events are written once for every database.
-func migrate(ctx context.Context, dsn string, sets ...string) ([]string, error) {
+// MigrateCustomers brings the customers' database to the newest schema, as
+// MigrateStore does the store's. It is another database than the store's, in the
+// same cluster or in another.
+func MigrateCustomers(ctx context.Context, dsn string) ([]string, error) {
+	return migrate(ctx, dsn, "customers", "store")
+}
+
+// migrate applies two sets of migrations, each with a version table of its own:
+// the tables about events, which are written once for every database, and the
+// database's own. It refuses the database that belongs to other.
+func migrate(ctx context.Context, dsn, own, other string) ([]string, error) {
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return nil, fmt.Errorf("migrate %s: %w", own, err)
 	}
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close()
+	// The two would share one outbox and take each other's rights on it.
+	var taken bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, "public.migrations_"+other).Scan(&taken); err != nil {
+		return nil, fmt.Errorf("migrate %s: %w", own, err)
+	}
+	if taken {
+		return nil, fmt.Errorf("migrate %s: database %q holds the schema %q: each needs a database of its own", own, cfg.Database, other)
+	}
 	var applied []string
-	for _, set := range sets {
+	for _, set := range []string{"events", own} {
 		files, err := fs.Sub(migrations, "migrations/"+set)
 		if err != nil {
 			return applied, fmt.Errorf("migrate %s: %w", set, err)

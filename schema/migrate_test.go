@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
 	"github.com/restock-dev/restock/schema"
 )
@@ -34,22 +35,44 @@ func TestMigrateAgainAppliesNothing(t *testing.T) {
 	applied, err := schema.MigrateStore(t.Context(), db.DSN)
 	require.NoError(t, err)
 	require.Empty(t, applied)
+	applied, err = schema.MigrateCustomers(t.Context(), pgtest.NewDatabase(t, customers).DSN)
+	require.NoError(t, err)
+	require.Empty(t, applied)
 }
 
-// TestMigrateTwoAtOnce migrates two empty databases of one cluster, each twice,
-// all at once: the roles are shared, the tables are not.
-func TestMigrateTwoAtOnce(t *testing.T) {
+// TestMigrateAtOnce migrates empty databases of one cluster, stores and
+// customers, each twice, all at once, where none of the roles is there yet: the
+// roles are shared, the tables are not.
+func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()
-	empty := pgtest.Template{Name: "empty"}
-	a, b := pgtest.NewDatabase(t, empty), pgtest.NewDatabase(t, empty)
+	server := pgtest.NewServer(t, localpg.Config{})
 	g, ctx := errgroup.WithContext(t.Context())
-	for _, dsn := range []string{a.DSN, a.DSN, b.DSN, b.DSN} {
-		g.Go(func() error {
-			_, err := schema.MigrateStore(ctx, dsn)
-			return err
-		})
+	for name, migrate := range map[string]func(context.Context, string) ([]string, error){
+		"store_a": schema.MigrateStore, "store_b": schema.MigrateStore,
+		"customers_a": schema.MigrateCustomers, "customers_b": schema.MigrateCustomers,
+	} {
+		require.NoError(t, server.CreateDatabase(t.Context(), name, ""))
+		for range 2 {
+			g.Go(func() error {
+				_, err := migrate(ctx, server.DSN(name))
+				return err
+			})
+		}
 	}
 	require.NoError(t, g.Wait())
+	var roles int
+	require.NoError(t, connect(t, server.DSN("customers_b")).QueryRow(t.Context(), `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'restock\_%'`).Scan(&roles))
+	require.Equal(t, 5, roles)
+}
+
+// TestMigrateKeepsTheDatabasesApart points the migration of each database at the
+// other one.
+func TestMigrateKeepsTheDatabasesApart(t *testing.T) {
+	t.Parallel()
+	_, err := schema.MigrateCustomers(t.Context(), pgtestDatabase(t).DSN)
+	require.ErrorContains(t, err, `holds the schema "store": each needs a database of its own`)
+	_, err = schema.MigrateStore(t.Context(), pgtest.NewDatabase(t, customers).DSN)
+	require.ErrorContains(t, err, `holds the schema "customers": each needs a database of its own`)
 }
 
 // TestMigrateGoesOnAfterHalfFailed makes the third migration fail, mends the
@@ -72,20 +95,22 @@ func TestMigrateGoesOnAfterHalfFailed(t *testing.T) {
 
 func TestPartitionsReachAhead(t *testing.T) {
 	t.Parallel()
-	conn := connect(t, pgtestDatabase(t).DSN)
-	rows, err := conn.Query(t.Context(), `SELECT p.relname, count(*) FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
-		WHERE p.relkind = 'p' GROUP BY 1`)
-	require.NoError(t, err)
-	counts := map[string]int{}
-	for rows.Next() {
-		var name string
-		var n int
-		require.NoError(t, rows.Scan(&name, &n))
-		counts[name] = n
+	for _, tmpl := range []pgtest.Template{store, customers} {
+		conn := connect(t, pgtest.NewDatabase(t, tmpl).DSN)
+		rows, err := conn.Query(t.Context(), `SELECT p.relname, count(*) FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
+			WHERE p.relkind = 'p' GROUP BY 1`)
+		require.NoError(t, err)
+		counts := map[string]int{}
+		for rows.Next() {
+			var name string
+			var n int
+			require.NoError(t, rows.Scan(&name, &n))
+			counts[name] = n
+		}
+		require.NoError(t, rows.Err())
+		// Yesterday, today and 14 days.
+		require.Equal(t, map[string]int{"outbox": 16, "ledger": 16, "parked": 16, "inbox": 16, "effects": 16}, counts, tmpl.Name)
 	}
-	require.NoError(t, rows.Err())
-	// Yesterday, today and 14 days.
-	require.Equal(t, map[string]int{"outbox": 16, "ledger": 16, "parked": 16, "inbox": 16, "effects": 16}, counts)
 }
 
 // TestPartitionsBesideAnOpenInsert makes partitions while another session has an
@@ -154,13 +179,30 @@ func TestOutboxRefuses(t *testing.T) {
 	}
 }
 
-// TestRoles holds each role to what it may do.
+// denied is Postgres's code for a right that is missing.
+const denied = "42501"
+
+const insertOutbox = `INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'g', '{}', '{}')`
+
+// right is a statement and the code that it ends with for a role.
+type right struct{ role, sql, want string }
+
+func requireRights(t *testing.T, db *pgtest.Database, rights []right) {
+	t.Helper()
+	for _, r := range rights {
+		t.Run(r.role+": "+r.sql, func(t *testing.T) {
+			conn := connect(t, db.RoleDSN(r.role, password))
+			_, err := conn.Exec(t.Context(), r.sql)
+			require.Equal(t, r.want, sqlState(err), err)
+		})
+	}
+}
+
+// TestRoles holds each role to what it may do in the store.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	db := pgtestDatabase(t)
-	const denied = "42501"
-	insertOutbox := `INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'g', '{}', '{}')`
-	cases := []struct{ role, sql, want string }{
+	requireRights(t, db, []right{
 		{schema.RoleAPI, insertOutbox, ""},
 		{schema.RoleAPI, `UPDATE outbox SET body = ''`, denied},
 		{schema.RoleAPI, `DELETE FROM outbox`, denied},
@@ -178,16 +220,68 @@ func TestRoles(t *testing.T) {
 		{schema.RoleConsumers, `DELETE FROM inbox`, denied},
 		{schema.RoleMaintenance, `SELECT count(*) FROM parked`, ""},
 		{schema.RoleMaintenance, `DELETE FROM outbox`, denied},
-	}
-	for _, c := range cases {
-		t.Run(c.role+": "+c.sql, func(t *testing.T) {
-			conn := connect(t, db.RoleDSN(c.role, password))
-			_, err := conn.Exec(t.Context(), c.sql)
-			require.Equal(t, c.want, sqlState(err), err)
-		})
-	}
+	})
 	var replicates bool
 	require.NoError(t, connect(t, db.DSN).QueryRow(context.Background(),
 		`SELECT rolreplication FROM pg_roles WHERE rolname = $1`, schema.RoleRelay).Scan(&replicates))
 	require.True(t, replicates)
+}
+
+// TestRolesOfCustomers holds each role to what it may do in the customers
+// database: the shop's roles, which are the same cluster's, may do nothing.
+func TestRolesOfCustomers(t *testing.T) {
+	t.Parallel()
+	promote := `INSERT INTO customers AS c (id, type, promoted_at, promoted_by_order) VALUES ('c', 'vip', now(), gen_random_uuid())
+		ON CONFLICT (id) DO UPDATE SET type = 'vip', promoted_at = now() WHERE c.type = 'normal'`
+	requireRights(t, pgtest.NewDatabase(t, customers), []right{
+		{schema.RoleCustomers, promote, ""},
+		{schema.RoleCustomers, insertOutbox, ""},
+		{schema.RoleCustomers, `SELECT append_event(gen_random_uuid(), 'x', 'g', NULL, '{}', '{}', NULL)`, ""},
+		{schema.RoleCustomers, `SELECT * FROM outbox`, denied},
+		{schema.RoleCustomers, `UPDATE outbox SET body = ''`, denied},
+		{schema.RoleCustomers, `DELETE FROM outbox`, denied},
+		{schema.RoleCustomers, `SELECT name FROM customers`, denied},
+		{schema.RoleCustomers, `UPDATE customers SET mail = 'm@m'`, denied},
+		{schema.RoleCustomers, `UPDATE customers SET id = 'd'`, denied},
+		{schema.RoleCustomers, `DELETE FROM customers`, denied},
+		{schema.RoleCustomers, `SELECT * FROM inbox`, ""},
+		{schema.RoleCustomers, `DELETE FROM inbox`, denied},
+		{schema.RoleCustomers, `SELECT * FROM effects`, ""},
+		{schema.RoleCustomers, `UPDATE effects SET detail = ''`, denied},
+		{schema.RoleCustomers, `SELECT * FROM ledger`, denied},
+		{schema.RoleCustomers, `SELECT ensure_partitions()`, ""},
+		{schema.RoleRelay, `SELECT * FROM outbox`, ""},
+		{schema.RoleRelay, `SELECT ensure_partitions()`, ""},
+		{schema.RoleRelay, `SELECT id FROM customers`, denied},
+		{schema.RoleAPI, insertOutbox, denied},
+		{schema.RoleAPI, `SELECT id FROM customers`, denied},
+		{schema.RoleAPI, `SELECT ensure_partitions()`, denied},
+		{schema.RoleConsumers, insertOutbox, denied},
+		{schema.RoleConsumers, `SELECT * FROM inbox`, denied},
+		{schema.RoleConsumers, `SELECT id FROM customers`, denied},
+		{schema.RoleMaintenance, `SELECT id, type FROM customers`, ""},
+		{schema.RoleMaintenance, `SELECT mail FROM customers`, denied},
+	})
+}
+
+// TestCustomersRefuses holds rows written by hand to what a customer can be.
+func TestCustomersRefuses(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtest.NewDatabase(t, customers).DSN)
+	insert := func(columns, values string) error {
+		_, err := conn.Exec(t.Context(), `INSERT INTO customers (`+columns+`) VALUES (`+values+`)`)
+		return err
+	}
+	require.NoError(t, insert("id, type", "'by hand', 'vip'"))
+	require.NoError(t, insert("id", "repeat('🍩', 128)"))
+	for name, err := range map[string]error{
+		"an empty id":                insert("id", "''"),
+		"an id of 129":               insert("id", "repeat('x', 129)"),
+		"another type":               insert("id, type", "'c', 'gold'"),
+		"normal and promoted":        insert("id, promoted_at, promoted_by_order", "'c', now(), gen_random_uuid()"),
+		"promoted without an order":  insert("id, type, promoted_at", "'c', 'vip', now()"),
+		"an order, but not promoted": insert("id, type, promoted_by_order", "'c', 'vip', gen_random_uuid()"),
+	} {
+		require.Equal(t, "23514", sqlState(err), name)
+	}
 }

@@ -14,12 +14,14 @@ const (
 	MaxReceiveCount = 1000
 )
 
-// Roles of the databases, least privilege each. See the migrations.
+// Roles of the databases, least privilege each. See the migrations. A role is its
+// cluster's, with one password; what it may do is each database's.
 const (
-	RoleAPI         = "restock_api"
-	RoleRelay       = "restock_relay"
-	RoleConsumers   = "restock_consumers"
-	RoleMaintenance = "restock_maintenance"
+	RoleAPI         = "restock_api"         // the shop, in the store
+	RoleRelay       = "restock_relay"       // a relay, in either database
+	RoleConsumers   = "restock_consumers"   // the consumers with their inbox in the store
+	RoleCustomers   = "restock_customers"   // the consumers with their inbox in the customers database
+	RoleMaintenance = "restock_maintenance" // looks, in either database
 )
 
 // QueueName is a consumer's queue.

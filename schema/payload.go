@@ -3,7 +3,10 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -89,7 +92,27 @@ func (p OrderPlaced) about() about {
 }
 
 func (p OrderPlaced) check() error {
-	return firstMissing(field{"orderId", p.OrderID != uuid.Nil}, field{"quantity", p.Quantity > 0}, field{"lines", len(p.Lines) > 0})
+	return firstMissing(field{"orderId", p.OrderID != uuid.Nil}, field{"customerId", p.CustomerID == "" || validCustomer(p.CustomerID)},
+		field{"quantity", p.Quantity > 0}, field{"lines", unitsOf(p.Lines) == p.Quantity})
+}
+
+// unitsOf adds up the lines of an order, 0 where one of them is no line.
+func unitsOf(lines []Line) int64 {
+	var units int64
+	for _, l := range lines {
+		if l.SKU == "" || l.Quantity <= 0 || l.Quantity > math.MaxInt64-units {
+			return 0
+		}
+		units += l.Quantity
+	}
+	return units
+}
+
+// validCustomer tells whether a customer of that id can be kept: the customers
+// table takes 128 characters, and Postgres no zero byte.
+func validCustomer(id string) bool {
+	n := utf8.RuneCountInString(id)
+	return n >= 1 && n <= 128 && !strings.ContainsRune(id, 0)
 }
 
 // ReplenishmentRequested asks the factory for more of a product. Everything
@@ -166,7 +189,7 @@ func (p CustomerPromoted) about() about {
 }
 
 func (p CustomerPromoted) check() error {
-	return firstMissing(field{"customerId", p.CustomerID != ""}, field{"orderId", p.OrderID != uuid.Nil})
+	return firstMissing(field{"customerId", validCustomer(p.CustomerID)}, field{"orderId", p.OrderID != uuid.Nil})
 }
 
 type field struct {
