@@ -38,7 +38,8 @@ type Config struct {
 	// QueueURL is the consumer's queue, DLQURL where its dead events go.
 	QueueURL, DLQURL string
 	SQS              *SQS
-	// Pool is the database with the consumer's inbox, as schema.RoleConsumers. An
+	// Pool is the database with the consumer's inbox: the store as
+	// schema.RoleConsumers, or the customers database as schema.RoleCustomers. An
 	// attempt holds a connection only while it claims and while it records, so it
 	// may be much smaller than Concurrency.
 	Pool    *pgxpool.Pool

@@ -28,7 +28,7 @@
 // # Duplicates
 //
 // Effects in the database happen exactly once: they commit with the inbox row,
-// which the attempt must still hold. Calls to the outside happen at least once.
+// which the attempt must still hold, and so does an event that tells of them. Calls to the outside happen at least once.
 // One is repeated, with the same idempotency key, only where a crash or a cut
 // fell between the call and its record, and that is counted as
 // repeated_uncertain.

@@ -109,12 +109,28 @@ func (b *inbox) settle(ctx context.Context, c claim, o outcome, effect Effect) e
 		if err := b.audit(ctx, tx, c, effect.Call); err != nil {
 			return err
 		}
-		return runRecord(ctx, tx, effect.Record)
+		reference, err := runRecord(ctx, tx, effect)
+		if err != nil || reference == effect.Reference {
+			return err
+		}
+		return b.refer(ctx, tx, c, reference)
 	})
 	if errors.Is(err, errLeaseLost) {
 		return errors.Join(err, b.audit(ctx, b.pool, c, effect.Call))
 	}
 	return err
+}
+
+// refer replaces the reference of an outcome that close has written.
+func (b *inbox) refer(ctx context.Context, tx pgx.Tx, c claim, reference string) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE inbox SET effect = nullif($5, '')
+		 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4`,
+		c.day, b.consumer, c.eventID, c.replayID, clean(reference))
+	if err != nil {
+		return fmt.Errorf("record reference in the inbox: %w", err)
+	}
+	return nil
 }
 
 func (b *inbox) close(ctx context.Context, tx pgx.Tx, c claim, o outcome, reference string) error {
@@ -192,19 +208,27 @@ type recordError struct {
 func (e *recordError) Error() string { return "record the effect: " + e.err.Error() }
 func (e *recordError) Unwrap() error { return e.err }
 
-func runRecord(ctx context.Context, tx pgx.Tx, record func(context.Context, pgx.Tx) error) (err error) {
-	if record == nil {
-		return nil
+// runRecord runs the handler's Record and returns the reference that the effect
+// then has.
+func runRecord(ctx context.Context, tx pgx.Tx, effect Effect) (reference string, err error) {
+	if effect.Record == nil {
+		return effect.Reference, nil
 	}
 	defer func() {
 		if v := recover(); v != nil {
 			err = &recordError{err: fmt.Errorf("panic: %v", v), stack: debug.Stack()}
 		}
 	}()
-	if err = record(ctx, tx); err != nil && !tx.Conn().IsClosed() {
-		return &recordError{err: err}
+	err = effect.Record(ctx, tx)
+	switch {
+	case err != nil && tx.Conn().IsClosed():
+		return "", err
+	case err != nil:
+		return "", &recordError{err: err}
+	case effect.Found != nil:
+		return effect.Found(), nil
 	}
-	return err
+	return effect.Reference, nil
 }
 
 // unrecordable tells an outcome that the database refuses to record from a

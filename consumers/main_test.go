@@ -46,37 +46,53 @@ const (
 	patience = 20 * time.Second
 )
 
-var store = pgtest.Template{Name: "store", Setup: func(ctx context.Context, dsn string) error {
-	if _, err := schema.MigrateStore(ctx, dsn); err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, "ALTER ROLE "+schema.RoleConsumers+" PASSWORD '"+password+"'")
-	return err
-}}
+// The two databases that consumers have their inbox in, each with their role.
+var (
+	store     = template("store", schema.MigrateStore, schema.RoleConsumers)
+	customers = template("customers", schema.MigrateCustomers, schema.RoleCustomers)
+)
 
-// world is one test's own: a database, an AWS, and workers.
-type world struct {
-	*testing.T
-	db     *pgtest.Database
-	owner  *pgxpool.Pool
-	pool   *pgxpool.Pool // of the consumers' role
-	aws    *localaws.Server
-	topics *sns.Client
-	queues *sqs.Client
-	made   topology.Topology
-	queue  topology.Queue // the factory's
-	skus   atomic.Int64
+func template(name string, migrate func(context.Context, string) ([]string, error), role string) pgtest.Template {
+	return pgtest.Template{Name: name, Setup: func(ctx context.Context, dsn string) error {
+		if _, err := migrate(ctx, dsn); err != nil {
+			return err
+		}
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, "ALTER ROLE "+role+" PASSWORD '"+password+"'")
+		return err
+	}}
 }
 
+// world is one test's own: a database, an AWS, and workers of one consumer.
+type world struct {
+	*testing.T
+	consumer string
+	role     string
+	db       *pgtest.Database
+	owner    *pgxpool.Pool
+	pool     *pgxpool.Pool // of the role
+	aws      *localaws.Server
+	topics   *sns.Client
+	queues   *sqs.Client
+	made     topology.Topology
+	queue    topology.Queue // the consumer's
+	skus     atomic.Int64
+}
+
+// setup is a world of the factory's consumer.
 func setup(t *testing.T) *world {
 	t.Helper()
+	return setupOf(t, schema.ConsumerFactory, store, schema.RoleConsumers)
+}
+
+func setupOf(t *testing.T, consumer string, database pgtest.Template, role string) *world {
+	t.Helper()
 	t.Parallel()
-	w := &world{T: t, db: pgtest.NewDatabase(t, store)}
+	w := &world{T: t, consumer: consumer, role: role, db: pgtest.NewDatabase(t, database)}
 	w.owner = w.connect(w.db.DSN)
 	w.pool = w.consumersPool()
 	server, err := localaws.Start(localaws.Config{})
@@ -100,7 +116,7 @@ func (w *world) useAWS(server *localaws.Server) {
 	var err error
 	w.made, err = topology.Create(w.Context(), w.topics, w.queues, schema.Interests(schema.DefaultVIPThreshold))
 	require.NoError(w, err)
-	w.queue = w.made.Queues[schema.ConsumerFactory]
+	w.queue = w.made.Queues[w.consumer]
 }
 
 // clock is a clock of a test's own.
@@ -127,7 +143,7 @@ func (w *world) connect(dsn string) *pgxpool.Pool {
 }
 
 func (w *world) consumersPool() *pgxpool.Pool {
-	return w.connect(w.db.RoleDSN(schema.RoleConsumers, password))
+	return w.connect(w.db.RoleDSN(w.role, password))
 }
 
 // exec runs a statement as the owner.
@@ -289,7 +305,7 @@ func (w *world) deadLetters() []sqstypes.Message {
 }
 
 // comeBack ends the wait of messages that were put back with a delay.
-func (w *world) comeBack() { w.aws.Faults().ExpireVisibility(schema.QueueName(schema.ConsumerFactory)) }
+func (w *world) comeBack() { w.aws.Faults().ExpireVisibility(schema.QueueName(w.consumer)) }
 
 // handlerFunc is a handler of a test.
 type handlerFunc func(ctx context.Context, d consumers.Delivery) (consumers.Effect, error)
@@ -340,7 +356,7 @@ func (r *running) metric(w *world, name string, label ...string) float64 {
 	return sum
 }
 
-// start runs a worker of the factory's queue until the test ends. Failed messages
+// start runs a worker of the consumer's queue until the test ends. Failed messages
 // come back at once, unless the test says otherwise.
 func (w *world) start(h consumers.Handler, change ...func(*consumers.Config)) *running {
 	w.Helper()
@@ -352,7 +368,7 @@ func (w *world) start(h consumers.Handler, change ...func(*consumers.Config)) *r
 // prepare makes a worker that does not run yet.
 func (w *world) prepare(h consumers.Handler, change ...func(*consumers.Config)) *running {
 	w.Helper()
-	interest, _ := schema.InterestOf(schema.ConsumerFactory, schema.DefaultVIPThreshold)
+	interest, _ := schema.InterestOf(w.consumer, schema.DefaultVIPThreshold)
 	r := &running{metrics: prometheus.NewRegistry(), done: make(chan error, 1)}
 	cfg := consumers.Config{
 		Interest: interest, QueueURL: w.queue.URL, DLQURL: w.queue.DLQURL, SQS: w.queues, Pool: w.pool, Handler: h,

@@ -47,6 +47,9 @@ type Effect struct {
 	// Record writes the handler's own rows. It may run more than once, each time in
 	// a transaction of its own of which one at most commits.
 	Record func(ctx context.Context, tx pgx.Tx) error
+	// Found gives the Reference where it depends on what Record found. It is asked
+	// after each run of Record, in the same transaction. Nil leaves Reference.
+	Found func() string
 }
 
 // Call is one call to the outside, failed or not: a row of effects.
