@@ -10,8 +10,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/mattn/go-isatty"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,7 +27,7 @@ type cli struct {
 	API       apiCommand       `cmd:"" name:"api" help:"Serve the shop: checkout, callback, products, orders."`
 	Relay     relayCommand     `cmd:"" help:"Publish a database's outbox to SNS."`
 	Consume   consumeCommand   `cmd:"" help:"Handle the events of one consumer or more."`
-	Migrate   migrateCommand   `cmd:"" help:"Bring the store's database to the newest schema: tables, roles, publication, slot."`
+	Migrate   migrateCommand   `cmd:"" help:"Bring the databases to the newest schema: tables, roles, publication, slot."`
 	Localaws  localawsCommand  `cmd:"" help:"Serve a local stand-in for SNS, SQS and SES, with Restock's topic and queues."`
 	Factory   factoryCommand   `cmd:"" help:"Serve a pretend factory."`
 	Marketing marketingCommand `cmd:"" help:"Serve a pretend marketing system, which takes webhooks."`
@@ -56,35 +54,6 @@ func (f logFlags) logger(w io.Writer) logger {
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
-}
-
-// databaseFlag is the database of one part, as that part's role.
-type databaseFlag struct {
-	DatabaseURL string `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
-}
-
-// reach connects once, so that a wrong address is an error at the start.
-func (f databaseFlag) reach(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, f.DatabaseURL)
-	if err != nil {
-		return &setupError{fmt.Errorf("the database cannot be reached: %w", err)}
-	}
-	return conn.Close(ctx)
-}
-
-// pool is a pool for a part, whose name Postgres shows.
-func (f databaseFlag) pool(ctx context.Context, part string, conns int32) (*pgxpool.Pool, error) {
-	pc, err := pgxpool.ParseConfig(f.DatabaseURL)
-	if err != nil {
-		return nil, &setupError{err}
-	}
-	pc.MaxConns = conns
-	pc.ConnConfig.RuntimeParams["application_name"] = part
-	// A message is deleted on the word of the inbox, whatever the database's default is.
-	pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
-	return pgxpool.NewWithConfig(ctx, pc)
 }
 
 // httpFlag is where a part without an API of its own answers probes and scrapes.

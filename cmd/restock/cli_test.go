@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +54,8 @@ func TestDemoOnce(t *testing.T) {
 		}
 		require.Positive(t, failed, out)
 		require.Greater(t, bought, failed, out)
-		for _, want := range []string{"endpoint name=api url=http://127.0.0.1:", "endpoint name=aws url=", "endpoint name=factory url=", "endpoint name=metrics url=", "MessageGroupId=stock-arrival-group", "everything happened once"} {
+		for _, want := range []string{"endpoint name=api url=http://127.0.0.1:", "endpoint name=aws url=", "endpoint name=factory url=", "endpoint name=metrics url=", "endpoint name=postgres-customers url=",
+			"MessageGroupId=stock-arrival-group", "customer-1 is VIP by order", "customer.promoted of customer-1", "everything happened once"} {
 			require.Contains(t, out, want)
 		}
 		require.NotContains(t, out+errs, "sig=ey")
@@ -90,24 +92,31 @@ func TestCannotBegin(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no command":        {nil, "expected one of"},
-		"unknown command":   {[]string{"fly"}, "unexpected argument fly"},
-		"unknown flag":      {[]string{"demo", "--fly"}, "unknown flag --fly"},
-		"flag of no number": {append([]string{"relay", "--in-flight", "many"}, append(db, arn...)...), "in-flight"},
-		"api port taken":    {[]string{"demo", "--data-dir", dir, "--api-addr", addr, "--aws-addr", "127.0.0.1:0"}, addr},
-		"aws port taken":    {[]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", addr}, addr},
-		"localaws taken":    {[]string{"localaws", "--addr", addr}, addr},
-		"factory, odd":      {[]string{"factory", "--error-rate", "7"}, "shares from 0 to 1"},
-		"factory taken":     {[]string{"factory", "--addr", addr}, addr},
-		"no Postgres":       {anywhere(dir, "--pg-bindir", dir), "no Postgres server found"},
-		"api, no secret":    {append([]string{"api"}, db...), "RESTOCK_CALLBACK_SECRETS"},
-		"api, no database":  {append([]string{"api", "--callback-secrets", "0123456789abcdef"}, db...), "the database cannot be reached"},
-		"relay, no ARN":     {append([]string{"relay"}, db...), "topic-arn"},
-		"relay, no topic":   {append([]string{"relay", "--topic-arn", "x"}, db...), "not the ARN of a FIFO topic"},
-		"relay, no db":      {append(append([]string{"relay"}, db...), arn...), "the database cannot be reached"},
-		"consume, whom":     {append([]string{"consume", "nobody"}, db...), "nobody"},
-		"consume, no API":   {append([]string{"consume"}, db...), "--factory-api"},
-		"migrate, no db":    {append([]string{"migrate"}, db...), "the database cannot be reached"},
+		"no command":                   {nil, "expected one of"},
+		"unknown command":              {[]string{"fly"}, "unexpected argument fly"},
+		"unknown flag":                 {[]string{"demo", "--fly"}, "unknown flag --fly"},
+		"flag of no number":            {append([]string{"relay", "--in-flight", "many"}, append(db, arn...)...), "in-flight"},
+		"api port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", addr, "--aws-addr", "127.0.0.1:0"}, addr},
+		"aws port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", addr}, addr},
+		"localaws taken":               {[]string{"localaws", "--addr", addr}, addr},
+		"factory, odd":                 {[]string{"factory", "--error-rate", "7"}, "shares from 0 to 1"},
+		"factory taken":                {[]string{"factory", "--addr", addr}, addr},
+		"no Postgres":                  {anywhere(dir, "--pg-bindir", dir), "no Postgres server found"},
+		"api, no secret":               {append([]string{"api"}, db...), "RESTOCK_CALLBACK_SECRETS"},
+		"api, no database":             {append([]string{"api", "--callback-secrets", "0123456789abcdef"}, db...), "the database cannot be reached"},
+		"relay, no ARN":                {append([]string{"relay"}, db...), "topic-arn"},
+		"relay, no topic":              {append([]string{"relay", "--topic-arn", "x"}, db...), "not the ARN of a FIFO topic"},
+		"relay, no db":                 {append(append([]string{"relay"}, db...), arn...), "the database cannot be reached"},
+		"consume, whom":                {append([]string{"consume", "nobody"}, db...), "nobody"},
+		"consume, no API":              {append([]string{"consume"}, db...), "--factory-api"},
+		"consume, no store":            {[]string{"consume", "factory", "--factory-api", "http://127.0.0.1:1"}, "consumer factory: set --database-url or RESTOCK_DATABASE_URL"},
+		"consume, no customers":        {append([]string{"consume", "vip"}, db...), "consumer vip: set --customers-database-url or RESTOCK_CUSTOMERS_DATABASE_URL"},
+		"consume, customers not there": {[]string{"consume", "vip", "--customers-database-url", "postgres://nobody@127.0.0.1:1/customers"}, "the customers database cannot be reached"},
+		"consume, threshold of none":   {append([]string{"consume", "vip", "--vip-threshold", "0"}, db...), "--vip-threshold"},
+		"localaws, threshold below":    {[]string{"localaws", "--addr", "127.0.0.1:0", "--vip-threshold=-5"}, "--vip-threshold"},
+		"migrate, nothing":             {[]string{"migrate"}, "no database: set --database-url (the store), --customers-database-url, or both"},
+		"migrate, no store":            {append([]string{"migrate"}, db...), "the store database cannot be reached"},
+		"migrate, no customers":        {[]string{"migrate", "--customers-database-url", "postgres://nobody@127.0.0.1:1/customers"}, "the customers database cannot be reached"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -129,18 +138,46 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestMigrateFromNothing: an owner's database, migrated, is one that every part
-// works on; migrated again, nothing is done.
+// TestMigrateFromNothing: owners' databases, migrated, are ones that every part
+// works on; migrated again, one or both, nothing is done.
 func TestMigrateFromNothing(t *testing.T) {
 	t.Parallel()
-	db := emptyDatabase(t)
-	code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, "--json")
+	store, customers := emptyDatabase(t), emptyDatabase(t)
+	both := []string{"migrate", "--database-url", store.DSN, "--customers-database-url", customers.DSN}
+	code, out, errs := restock(t, nil, append(both, "--json")...)
 	require.Zero(t, code, errs)
-	require.Contains(t, out, `"store/00002_checkout.sql"`)
-	require.Contains(t, out, `"slot":"restock_`+db.Name+`","slotCreated":true`)
-	code, out, errs = restock(t, nil, "migrate", "--database-url", db.DSN)
+	type database struct {
+		Applied     []string
+		Slot        string
+		SlotCreated bool
+	}
+	var got struct{ Store, Customers database }
+	require.NoError(t, json.Unmarshal([]byte(out), &got))
+	require.Contains(t, got.Store.Applied, "store/00002_checkout.sql")
+	require.Contains(t, got.Customers.Applied, "customers/00002_customers.sql")
+	for _, applied := range [][]string{got.Store.Applied, got.Customers.Applied} {
+		require.Contains(t, applied, "events/00005_publication.sql")
+	}
+	require.NotContains(t, strings.Join(got.Customers.Applied, " "), "store/")
+	require.Equal(t, []string{"restock_" + store.Name, "restock_" + customers.Name}, []string{got.Store.Slot, got.Customers.Slot})
+	require.True(t, got.Store.SlotCreated && got.Customers.SlotCreated)
+
+	ofStore, ofCustomers := "store: slot restock_"+store.Name+" is there\n", "customers: slot restock_"+customers.Name+" is there\n"
+	for want, args := range map[string][]string{
+		ofStore + ofCustomers: both,
+		ofStore:               {"migrate", "--database-url", store.DSN},
+		ofCustomers:           {"migrate", "--customers-database-url", customers.DSN},
+	} {
+		code, out, errs = restock(t, nil, args...)
+		require.Zero(t, code, errs)
+		require.Equal(t, want, out)
+	}
+	code, out, errs = restock(t, nil, "migrate", "--customers-database-url", customers.DSN, "--json")
 	require.Zero(t, code, errs)
-	require.Equal(t, "slot restock_"+db.Name+" is there\n", out)
+	require.JSONEq(t, `{"customers":{"applied":[],"slot":"restock_`+customers.Name+`","slotCreated":false}}`, out)
+	code, _, errs = restock(t, nil, "migrate", "--customers-database-url", store.DSN)
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "each needs a database of its own")
 }
 
 // TestMigrateRefusesAGap: where the slot was lost, what was committed meanwhile is
@@ -161,5 +198,5 @@ func TestMigrateRefusesAGap(t *testing.T) {
 	require.Contains(t, errs, "1 events committed since")
 	code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, "--accept-gap")
 	require.Zero(t, code, errs)
-	require.Equal(t, "slot restock_"+db.Name+" created\n", out)
+	require.Equal(t, "store: slot restock_"+db.Name+" created\n", out)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -13,13 +12,13 @@ import (
 	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/internal/topology"
-	"github.com/restock-dev/restock/schema"
 )
 
 type consumeCommand struct {
-	databaseFlag
+	databasesFlags
 	httpFlag
-	Consumers   []string      `arg:"" optional:"" enum:"factory" help:"Which consumers; all of them if none is named. There is: factory."`
+	vipFlag
+	Consumers   []string      `arg:"" optional:"" enum:"${consumers}" help:"Which consumers; all of them if none is named. There are: ${consumers}."`
 	FactoryAPI  string        `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory; requests go to URL/api/manufactures."`
 	Visibility  time.Duration `default:"60s" env:"RESTOCK_VISIBILITY" help:"How long a message stays hidden from others without renewal: what a crash of this process costs its groups."`
 	Lease       time.Duration `default:"60s" env:"RESTOCK_LEASE" help:"How long an attempt keeps its event to itself. The call to the other side gets three quarters of it."`
@@ -28,44 +27,35 @@ type consumeCommand struct {
 
 // Run consumes until a signal.
 func (c *consumeCommand) Run(inv *invocation) error {
-	names := slices.Compact(slices.Sorted(slices.Values(c.Consumers)))
-	if len(names) == 0 {
-		names = []string{schema.ConsumerFactory}
-	}
-	if c.FactoryAPI == "" {
-		return &setupError{errors.New("no factory: set --factory-api or RESTOCK_FACTORY_API")}
-	}
 	cfg, err := awsConfig(inv)
 	if err != nil {
 		return err
 	}
-	if err := c.reach(inv); err != nil {
-		return err
+	reg, client := newRegistry(), sqs.NewFromConfig(cfg)
+	pools := &pools{}
+	defer pools.close()
+	s := supplies{
+		store:      pools.once(inv, "the store", c.DatabaseURL, "--database-url", "RESTOCK_DATABASE_URL"),
+		customers:  pools.once(inv, "the customers database", c.CustomersDatabaseURL, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"),
+		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold,
 	}
-	pool, err := c.pool(inv, "restock_consumers", 16)
+	all, err := makeConsumers(s, c.names())
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
-	reg, client := newRegistry(), sqs.NewFromConfig(cfg)
 	var parts []func(context.Context) error
 	var workers []*consumers.Worker
-	for _, name := range names {
-		queue, err := topology.FindQueue(inv, client, name)
+	for _, one := range all {
+		queue, err := topology.FindQueue(inv, client, one.name)
 		if err != nil {
 			return &setupError{err}
 		}
-		handler, err := consumers.NewFactory(consumers.FactoryConfig{URL: c.FactoryAPI, Pool: pool})
-		if err != nil {
-			return &setupError{err}
-		}
-		interest, _ := schema.InterestOf(name, schema.DefaultVIPThreshold)
-		w, err := consumers.New(consumers.Config{
-			Interest: interest, QueueURL: queue.URL, DLQURL: queue.DLQURL, SQS: client, Pool: pool, Handler: handler,
-			Concurrency: c.Concurrency, Visibility: c.Visibility, Lease: c.Lease, Logger: inv.log.With().Str("part", "consume").Logger(), Metrics: reg,
+		w, err := one.worker(s, queue, consumers.Config{
+			SQS: client, Concurrency: c.Concurrency, Visibility: c.Visibility, Lease: c.Lease,
+			Logger: inv.log.With().Str("part", "consume").Logger(), Metrics: reg,
 		})
 		if err != nil {
-			return &setupError{err}
+			return err
 		}
 		workers, parts = append(workers, w), append(parts, w.Run)
 	}
@@ -76,6 +66,14 @@ func (c *consumeCommand) Run(inv *invocation) error {
 	mux := http.NewServeMux()
 	service.Health(mux, allReady(workers), reg)
 	return service.Run(inv, append(parts, service.HTTP(ln, mux))...)
+}
+
+// names are the consumers asked for, each once.
+func (c *consumeCommand) names() []string {
+	if len(c.Consumers) == 0 {
+		return consumerNames()
+	}
+	return slices.Compact(slices.Sorted(slices.Values(c.Consumers)))
 }
 
 func allReady(workers []*consumers.Worker) func(context.Context) error {

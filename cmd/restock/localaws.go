@@ -13,6 +13,7 @@ import (
 )
 
 type localawsCommand struct {
+	vipFlag
 	Addr   string `default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" help:"Where to listen."`
 	Region string `default:"ap-northeast-2" env:"RESTOCK_AWS_REGION" help:"Region in the names that it gives."`
 	Empty  bool   `help:"Start without Restock's topic and queues."`
@@ -29,7 +30,7 @@ func (c *localawsCommand) Run(inv *invocation) error {
 		return s.Close()
 	}
 	if !c.Empty {
-		t, err := createTopology(inv, s)
+		t, err := createTopology(inv, s, c.VIPThreshold)
 		if err != nil {
 			return err
 		}
@@ -39,7 +40,7 @@ func (c *localawsCommand) Run(inv *invocation) error {
 	return service.Run(inv, closing)
 }
 
-func createTopology(ctx context.Context, s *localaws.Server) (topology.Topology, error) {
+func createTopology(ctx context.Context, s *localaws.Server, vipThreshold int64) (topology.Topology, error) {
 	cfg := s.AWSConfig()
-	return topology.Create(ctx, sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg), schema.Interests(schema.DefaultVIPThreshold))
+	return topology.Create(ctx, sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg), schema.Interests(vipThreshold))
 }

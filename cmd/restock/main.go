@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -20,6 +21,7 @@ import (
 
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
 )
 
 func main() {
@@ -39,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Name("restock"),
 		kong.Description("An outbox pipeline for a shop: checkout, relay, consumers. Flags may be given as environment variables too; each flag names its own."),
 		kong.Writers(stdout, stderr),
-		kong.Vars{"datadir": localpg.DefaultDir()},
+		kong.Vars{"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold)},
 		kong.Exit(func(status int) { exited, code = true, status }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 	)

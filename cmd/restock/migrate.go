@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/restock-dev/restock/relay"
@@ -10,64 +13,98 @@ import (
 )
 
 type migrateCommand struct {
-	databaseFlag
-	Slot        string        `env:"RESTOCK_SLOT" help:"Replication slot. Default: restock_ and the database's name."`
-	SlotTimeout time.Duration `default:"1m" help:"How long making the slot may wait for transactions that are open anywhere in the cluster."`
-	AcceptGap   bool          `help:"Make a slot that is missing even though there are events that were never published: they will not be."`
-	JSON        bool          `name:"json" help:"Print the result as JSON."`
+	databasesFlags
+	Slot          string        `env:"RESTOCK_SLOT" help:"Replication slot of the store. Default: restock_ and the database's name."`
+	CustomersSlot string        `env:"RESTOCK_CUSTOMERS_SLOT" help:"Replication slot of the customers database. Default: restock_ and the database's name."`
+	SlotTimeout   time.Duration `default:"1m" help:"How long making a slot may wait for transactions that are open anywhere in the cluster."`
+	AcceptGap     bool          `help:"Make a slot that is missing even though there are events that were never published: they will not be."`
+	JSON          bool          `name:"json" help:"Print the result as JSON."`
 }
 
+// migrated is what was done to one database.
 type migrated struct {
 	Applied     []string `json:"applied"`
 	Slot        string   `json:"slot"`
 	SlotCreated bool     `json:"slotCreated"`
 }
 
-// Run migrates, in the order tables, roles, publication, slot: a slot cannot use
-// a publication that is younger than itself. It runs as the database's owner and
-// can be run again at any time.
+// Run migrates the databases that were given, each in the order tables, roles,
+// publication, slot: a slot cannot use a publication that is younger than
+// itself. It runs as the databases' owner and can be run again at any time.
 func (c *migrateCommand) Run(inv *invocation) error {
-	if err := c.reach(inv); err != nil {
-		return err
+	if c.DatabaseURL == "" && c.CustomersDatabaseURL == "" {
+		return &setupError{errors.New("no database: set --database-url (the store), --customers-database-url, or both")}
 	}
-	slot, err := slotName(c.Slot, c.DatabaseURL)
-	if err != nil {
-		return err
+	var all struct {
+		Store     *migrated `json:"store,omitempty"`
+		Customers *migrated `json:"customers,omitempty"`
 	}
-	done := migrated{Applied: []string{}, Slot: slot}
-	applied, err := schema.MigrateStore(inv, c.DatabaseURL)
-	done.Applied = append(done.Applied, applied...)
-	if err != nil {
-		return err
-	}
-	if err := c.refuseGap(inv, slot); err != nil {
-		return err
-	}
-	if done.SlotCreated, err = relay.CreateSlot(inv, c.DatabaseURL, slot, c.SlotTimeout); err != nil {
-		return err
+	for _, d := range []struct {
+		name, url, slot string
+		migrate         func(context.Context, string) ([]string, error)
+		done            **migrated
+	}{
+		{"store", c.DatabaseURL, c.Slot, schema.MigrateStore, &all.Store},
+		{"customers", c.CustomersDatabaseURL, c.CustomersSlot, schema.MigrateCustomers, &all.Customers},
+	} {
+		if d.url == "" {
+			continue
+		}
+		done, err := c.migrate(inv, d.name, d.url, d.slot, d.migrate)
+		if err != nil {
+			return err
+		}
+		if !c.JSON {
+			done.print(inv.stdout, d.name)
+		}
+		*d.done = done
 	}
 	if c.JSON {
-		return json.NewEncoder(inv.stdout).Encode(done)
+		return json.NewEncoder(inv.stdout).Encode(all)
 	}
-	for _, name := range done.Applied {
-		fmt.Fprintln(inv.stdout, "applied", name)
+	return nil
+}
+
+func (c *migrateCommand) migrate(ctx context.Context, name, url, slot string, migrate func(context.Context, string) ([]string, error)) (*migrated, error) {
+	if err := reach(ctx, "the "+name+" database", url); err != nil {
+		return nil, err
+	}
+	slot, err := slotName(slot, url)
+	if err != nil {
+		return nil, err
+	}
+	done := &migrated{Applied: []string{}, Slot: slot}
+	applied, err := migrate(ctx, url)
+	done.Applied = append(done.Applied, applied...)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.refuseGap(ctx, url, slot); err != nil {
+		return nil, err
+	}
+	done.SlotCreated, err = relay.CreateSlot(ctx, url, slot, c.SlotTimeout)
+	return done, err
+}
+
+func (m *migrated) print(to io.Writer, database string) {
+	for _, name := range m.Applied {
+		fmt.Fprintf(to, "%s: applied %s\n", database, name)
 	}
 	state := "is there"
-	if done.SlotCreated {
+	if m.SlotCreated {
 		state = "created"
 	}
-	fmt.Fprintln(inv.stdout, "slot", slot, state)
-	return nil
+	fmt.Fprintf(to, "%s: slot %s %s\n", database, m.Slot, state)
 }
 
 // refuseGap stops before a slot is made that would begin after events that nobody
 // has published: a slot that was lost, most likely.
-func (c *migrateCommand) refuseGap(inv *invocation, slot string) error {
-	exists, err := relay.SlotExists(inv, c.DatabaseURL, slot)
+func (c *migrateCommand) refuseGap(ctx context.Context, url, slot string) error {
+	exists, err := relay.SlotExists(ctx, url, slot)
 	if err != nil || exists || c.AcceptGap {
 		return err
 	}
-	rows, oldest, err := relay.Unpublished(inv, c.DatabaseURL)
+	rows, oldest, err := relay.Unpublished(ctx, url)
 	if err != nil || rows == 0 {
 		return err
 	}

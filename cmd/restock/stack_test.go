@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -151,6 +152,7 @@ type stack struct {
 	sns     *sns.Client
 	sqs     *sqs.Client
 	topic   string
+	awsEnv  []string
 	apiURL  string
 	aws     *process
 	factory *process
@@ -159,46 +161,60 @@ type stack struct {
 	consume *process
 }
 
-var store = pgtest.Template{Name: "store", Setup: func(ctx context.Context, dsn string) error {
-	if _, err := schema.MigrateStore(ctx, dsn); err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	for _, role := range []string{schema.RoleAPI, schema.RoleRelay, schema.RoleConsumers} {
-		if _, err := conn.Exec(ctx, fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", role, password)); err != nil {
+// The two databases, with the roles of those who work on them.
+var (
+	store     = template("store", schema.MigrateStore, schema.RoleAPI, schema.RoleRelay, schema.RoleConsumers)
+	customers = template("customers", schema.MigrateCustomers, schema.RoleRelay, schema.RoleCustomers)
+)
+
+func template(name string, migrate func(context.Context, string) ([]string, error), roles ...string) pgtest.Template {
+	return pgtest.Template{Name: name, Setup: func(ctx context.Context, dsn string) error {
+		if _, err := migrate(ctx, dsn); err != nil {
 			return err
 		}
-	}
-	return nil
-}}
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		for _, role := range roles {
+			if _, err := conn.Exec(ctx, fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", role, password)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// newDatabase is a database with its slot, and a pool of its owner.
+func newDatabase(t testing.TB, tmpl pgtest.Template) (*pgtest.Database, *pgxpool.Pool) {
+	t.Helper()
+	db := pgtest.NewDatabase(t, tmpl)
+	pool, err := pgxpool.New(t.Context(), db.DSN)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	_, err = relay.CreateSlot(t.Context(), db.DSN, schema.SlotName(db.Name), time.Minute)
+	require.NoError(t, err)
+	return db, pool
+}
 
 // newStack starts everything. factory holds the pretend factory's flags.
 func newStack(t testing.TB, factory ...string) *stack {
 	t.Helper()
 	s := &stack{t: t, ctx: t.Context()}
-	db := pgtest.NewDatabase(t, store)
-	pool, err := pgxpool.New(s.ctx, db.DSN)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	db, pool := newDatabase(t, store)
 	s.pool = pool
-	_, err = relay.CreateSlot(s.ctx, db.DSN, schema.SlotName(db.Name), time.Minute)
-	require.NoError(t, err)
-
 	s.aws = launch(t, nil, "localaws", "--addr", "127.0.0.1:0")
 	s.clients()
-	awsEnv := []string{"AWS_ENDPOINT_URL=" + s.aws.endpoints["aws"], "AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local"}
+	s.awsEnv = []string{"AWS_ENDPOINT_URL=" + s.aws.endpoints["aws"], "AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local"}
 	dsn := func(role string) string { return "RESTOCK_DATABASE_URL=" + db.RoleDSN(role, password) }
 	s.factory = launch(t, nil, append([]string{"factory", "--addr", "127.0.0.1:0"}, factory...)...)
 	s.api = launch(t, []string{dsn(schema.RoleAPI), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "warn")
 	s.apiURL = s.api.endpoints["api"]
 	// Started again, it must be where it was.
 	s.api.args = []string{"api", "--addr", strings.TrimPrefix(s.apiURL, "http://"), "--log-level", "warn"}
-	s.relay = launch(t, append(awsEnv, dsn(schema.RoleRelay), "RESTOCK_TOPIC_ARN="+s.topic), "relay")
-	s.consume = launch(t, append(awsEnv, dsn(schema.RoleConsumers), "RESTOCK_FACTORY_API="+s.factory.endpoints["factory"]),
+	s.relay = launch(t, append(slices.Clone(s.awsEnv), dsn(schema.RoleRelay), "RESTOCK_TOPIC_ARN="+s.topic), "relay")
+	s.consume = launch(t, append(slices.Clone(s.awsEnv), dsn(schema.RoleConsumers), "RESTOCK_FACTORY_API="+s.factory.endpoints["factory"]),
 		"consume", "factory", "--lease", "2s", "--visibility", "2s", "--log-level", "warn")
 	return s
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/restock-dev/restock/internal/localfactory"
 	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
 )
 
 // storyPatience bounds the wait for each thing that must happen by itself.
@@ -23,18 +24,20 @@ const storyPatience = 30 * time.Second
 var errStory = errors.New("the story went wrong")
 
 // teller plays the story as a customer would, and prints what happened with the
-// time since the checkout that failed.
+// time since the checkout that it follows from.
 type teller struct {
 	demo *demo
 	ctx  context.Context //nolint:containedctx // it lives for one telling
 	from time.Time
+	bulk answer // the order that makes VIP
 }
 
 // story sells the last donut, fails to sell another, sees the factory asked and
-// the stock rise, and sells all that came.
+// the stock rise, sells all that came, and sells so many at once that the customer
+// becomes VIP.
 func (d *demo) story(ctx context.Context) error {
 	t := &teller{demo: d, ctx: ctx, from: time.Now()}
-	for _, step := range []func() error{t.buyTheLast, t.failToBuy, t.productionArrives, t.stockRises, t.buyAgain, t.booksAgree} {
+	for _, step := range []func() error{t.buyTheLast, t.failToBuy, t.productionArrives, t.stockRises, t.buyAgain, t.buyMany, t.customerIsVIP, t.booksAgree} {
 		if err := step(); err != nil {
 			return fmt.Errorf("%w: %w", errStory, err)
 		}
@@ -166,7 +169,7 @@ func (t *teller) stockRises() error {
 }
 
 func (t *teller) buyAgain() error {
-	a, err := t.call(http.MethodPost, "/checkout", `{"sku":"`+demoSKU+`","quantity":10,"customerId":"customer-1"}`)
+	a, err := t.call(http.MethodPost, "/checkout", `{"sku":"`+demoSKU+`","quantity":10,"customerId":"`+demoCustomer+`"}`)
 	if err != nil {
 		return err
 	}
@@ -177,38 +180,42 @@ func (t *teller) buyAgain() error {
 	return nil
 }
 
-// books are the sums that must agree at the end.
-type books struct {
-	Outbox, Published, Parked, Handled, Open int
-	Conserved                                bool
-}
-
-func (t *teller) booksAgree() error {
-	conn, err := pgx.Connect(t.ctx, t.demo.pg.DSN(demoDatabase))
+func (t *teller) buyMany() (err error) {
+	t.from = time.Now()
+	t.bulk, err = t.call(http.MethodPost, "/checkout", fmt.Sprintf(`{"sku":%q,"quantity":%d,"customerId":%q}`, demoBulkSKU, schema.DefaultVIPThreshold, demoCustomer))
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(t.ctx))
-	var b books
-	want := books{Outbox: 4, Published: 4, Handled: 1, Conserved: true}
-	err = t.until("the books agree", func() (bool, error) {
-		err := conn.QueryRow(t.ctx, `SELECT (SELECT count(*) FROM outbox),
-			(SELECT count(*) FROM ledger WHERE outcome = 'published'),
-			(SELECT count(*) FROM parked),
-			(SELECT count(*) FROM inbox WHERE state = 'done'),
-			(SELECT count(*) FROM replenishments WHERE state IN ('requested', 'accepted')),
-			(SELECT bool_and(initial_stock
-				+ coalesce((SELECT sum(delivered_quantity) FROM replenishments r WHERE r.sku = p.sku), 0)
-				- coalesce((SELECT sum(quantity) FROM orders o WHERE o.sku = p.sku), 0) = stock) FROM products p)`).
-			Scan(&b.Outbox, &b.Published, &b.Parked, &b.Handled, &b.Open, &b.Conserved)
-		return b == want, err
-	})
-	if err != nil {
-		return fmt.Errorf("%w: the books say %+v, want %+v", err, b, want)
+	t.say("checkout", "%d %s", t.bulk.status, t.bulk.Message)
+	if t.bulk.status != http.StatusOK {
+		return fmt.Errorf("buying %d at once: got %+v, want 200", schema.DefaultVIPThreshold, t.bulk)
 	}
-	if n := len(t.demo.factory.Productions()); n != 1 {
-		return fmt.Errorf("the factory has %d productions, want 1", n)
-	}
-	t.say("books", "%d events committed, %d published, %d parked; stock is conserved", b.Outbox, b.Published, b.Parked)
 	return nil
+}
+
+// customerIsVIP looks into the customers database.
+func (t *teller) customerIsVIP() error {
+	return t.demo.asOwner(demoCustomers, func(conn *pgx.Conn) error {
+		var order string
+		err := t.until("the customer is VIP", func() (vip bool, err error) {
+			err = conn.QueryRow(t.ctx, `SELECT type = 'vip', coalesce(promoted_by_order::text, '') FROM customers WHERE id = $1`, demoCustomer).Scan(&vip, &order)
+			return vip, err
+		})
+		if err != nil {
+			return err
+		}
+		t.say("vip", "%s is VIP by order %s", demoCustomer, order)
+		if order != t.bulk.OrderID {
+			return fmt.Errorf("promoted by order %s, want %s", order, t.bulk.OrderID)
+		}
+		err = t.until("the promotion is published", func() (published bool, err error) {
+			err = conn.QueryRow(t.ctx, `SELECT EXISTS (SELECT FROM ledger l JOIN outbox o ON o.day = l.day AND o.id = l.event_id
+				WHERE o.type = $1 AND l.outcome = 'published')`, schema.TypeCustomerPromoted).Scan(&published)
+			return published, err
+		})
+		if err == nil {
+			t.say("published", "%s of %s", schema.TypeCustomerPromoted, demoCustomer)
+		}
+		return err
+	})
 }

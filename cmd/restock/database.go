@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// databaseFlag is the database of one part, as that part's role.
+type databaseFlag struct {
+	DatabaseURL string `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
+}
+
+func (f databaseFlag) reach(ctx context.Context) error {
+	return reach(ctx, "the database", f.DatabaseURL)
+}
+
+// databasesFlags are the two databases, for a command that may need either.
+type databasesFlags struct {
+	DatabaseURL          string `env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store: Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
+	CustomersDatabaseURL string `env:"RESTOCK_CUSTOMERS_DATABASE_URL" placeholder:"URL" help:"The customers database: Postgres connection string."`
+}
+
+// reach connects once, so that a wrong address is an error at the start.
+func reach(ctx context.Context, what, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return &setupError{fmt.Errorf("%s cannot be reached: %w", what, err)}
+	}
+	return conn.Close(ctx)
+}
+
+// newPool is a pool for a part, whose name Postgres shows.
+func newPool(ctx context.Context, url, part string, conns int32) (*pgxpool.Pool, error) {
+	pc, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, &setupError{err}
+	}
+	pc.MaxConns = conns
+	pc.ConnConfig.RuntimeParams["application_name"] = part
+	// A message is deleted on the word of the inbox, whatever the database's default is.
+	pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	return pgxpool.NewWithConfig(ctx, pc)
+}
+
+// pools are the pools of a process that may need one database or the other.
+type pools struct{ made []*pgxpool.Pool }
+
+// once returns what makes the pool of a database, when it is first asked for and
+// the database was reached, and gives the same one ever after. A database that
+// nobody asks for may be missing.
+func (p *pools) once(ctx context.Context, what, url, flag, env string) func() (*pgxpool.Pool, error) {
+	return sync.OnceValues(func() (*pgxpool.Pool, error) {
+		if url == "" {
+			return nil, missing(flag, env)
+		}
+		if err := reach(ctx, what, url); err != nil {
+			return nil, err
+		}
+		pool, err := newPool(ctx, url, "restock_consumers", 16)
+		if err == nil {
+			p.made = append(p.made, pool)
+		}
+		return pool, err
+	})
+}
+
+func (p *pools) close() {
+	for _, pool := range p.made {
+		pool.Close()
+	}
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/restock-dev/restock/api"
+	"github.com/restock-dev/restock/consumers"
+	"github.com/restock-dev/restock/internal/localaws"
+	"github.com/restock-dev/restock/internal/localfactory"
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
+)
+
+func (d *demo) startAWS() error {
+	s, err := localaws.Start(localaws.Config{Addr: d.cmd.AWSAddr, Logger: d.inv.log.With().Str("part", "aws").Logger()})
+	if err != nil {
+		return &setupError{err}
+	}
+	d.aws = s
+	d.closers = append(d.closers, s.Close)
+	if d.topology, err = createTopology(d.inv, s, schema.DefaultVIPThreshold); err != nil {
+		return err
+	}
+	endpoint(d.inv, "aws", s.URL())
+	return nil
+}
+
+func (d *demo) startFactory() error {
+	delay := d.cmd.FactoryDelay
+	if d.cmd.Once {
+		delay = min(delay, 300*time.Millisecond)
+	}
+	d.factory = localfactory.New(localfactory.Config{Delay: delay, Logger: d.inv.log.With().Str("part", "factory").Logger()})
+	d.parts = append(d.parts, d.factory.Run, service.HTTP(d.listeners["factory"], d.factory.Handler()))
+	endpoint(d.inv, "factory", d.url("factory"))
+	return nil
+}
+
+func (d *demo) startAPI() error {
+	signing, err := keptSecret(filepath.Join(d.cmd.DataDir, "callback-secret"))
+	if err != nil {
+		return err
+	}
+	a, err := api.New(d.inv, api.Config{
+		DSN: d.dsn(demoStore, schema.RoleAPI), PublicURL: d.apiURL, DefaultSKU: demoSKU, CallbackSecrets: [][]byte{signing},
+		Logger: d.inv.log.With().Str("part", "api").Logger(), Metrics: d.registry,
+	})
+	if err != nil {
+		return &setupError{err}
+	}
+	d.parts = append(d.parts, a.Run, service.HTTP(d.listeners["api"], a.Handler()))
+	endpoint(d.inv, "api", d.apiURL)
+	return nil
+}
+
+// keptSecret reads the secret in a file that only its owner may read, and makes
+// it the first time: callbacks on their way outlive a restart of the demo.
+func keptSecret(path string) ([]byte, error) {
+	kept, err := os.ReadFile(path)
+	if err == nil && len(kept) >= 16 {
+		return kept, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read the callback secret: %w", err)
+	}
+	kept = []byte(secret())
+	if err := os.WriteFile(path, kept, 0o600); err != nil {
+		return nil, fmt.Errorf("keep the callback secret: %w", err)
+	}
+	return kept, nil
+}
+
+// startRelays starts a relay for each database. They share the topic and nothing
+// else.
+func (d *demo) startRelays() error {
+	for _, database := range []string{demoStore, demoCustomers} {
+		publisher, err := relay.NewSNS(d.aws.AWSConfig(), d.topology.TopicARN, 16)
+		if err != nil {
+			return err
+		}
+		r, err := relay.New(relay.Config{
+			DSN: d.dsn(database, schema.RoleRelay), Slot: schema.SlotName(database), Publication: schema.Publication, Publisher: publisher,
+			Logger: d.inv.log.With().Str("part", "relay").Str("database", database).Logger(), Metrics: d.registry,
+		})
+		if err != nil {
+			return err
+		}
+		d.parts = append(d.parts, r.Run)
+	}
+	return nil
+}
+
+// startConsumers starts all that there are.
+func (d *demo) startConsumers() error {
+	s := supplies{
+		store:      d.pool(demoStore, schema.RoleConsumers),
+		customers:  d.pool(demoCustomers, schema.RoleCustomers),
+		factoryAPI: d.url("factory"), vipThreshold: schema.DefaultVIPThreshold,
+	}
+	all, err := makeConsumers(s, consumerNames())
+	if err != nil {
+		return err
+	}
+	client := sqs.NewFromConfig(d.aws.AWSConfig())
+	for _, one := range all {
+		w, err := one.worker(s, d.topology.Queues[one.name], consumers.Config{
+			SQS: client, Logger: d.inv.log.With().Str("part", "consume").Logger(), Metrics: d.registry,
+		})
+		if err != nil {
+			return err
+		}
+		d.parts = append(d.parts, w.Run)
+	}
+	return nil
+}
+
+func (d *demo) pool(database, role string) func() (*pgxpool.Pool, error) {
+	return sync.OnceValues(func() (*pgxpool.Pool, error) {
+		pool, err := newPool(d.inv, d.dsn(database, role), "restock_consumers", 16)
+		if err == nil {
+			d.closers = append(d.closers, func() error { pool.Close(); return nil })
+		}
+		return pool, err
+	})
+}
+
+func (d *demo) startMetrics() error {
+	endpoint(d.inv, "metrics", d.url("metrics")+"/metrics")
+	mux := http.NewServeMux()
+	service.Health(mux, nil, d.registry)
+	d.parts = append(d.parts, service.HTTP(d.listeners["metrics"], mux))
+	return nil
+}
