@@ -342,8 +342,8 @@ func (p *processor) settled(c claim, o outcome, a arrival, m message) {
 	if o.doubtful {
 		p.metrics.uncertain.Inc()
 	}
-	// A replay comes late on purpose.
-	if o.state == stateDone && a.replayID == uuid.Nil && p.seen.handled(m.group, a.event.Seq()) {
+	// A replay comes late on purpose. Each outbox counts for itself.
+	if o.state == stateDone && a.replayID == uuid.Nil && p.seen.handled(a.event.Source+" "+m.group, a.event.Seq()) {
 		p.metrics.inversions.WithLabelValues(a.event.Type).Inc()
 	}
 }
