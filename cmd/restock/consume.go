@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -18,11 +19,23 @@ type consumeCommand struct {
 	databasesFlags
 	httpFlag
 	vipFlag
-	Consumers   []string      `arg:"" optional:"" enum:"${consumers}" help:"Which consumers; all of them if none is named. There are: ${consumers}."`
-	FactoryAPI  string        `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory; requests go to URL/api/manufactures."`
+	Consumers  []string `arg:"" optional:"" enum:"${consumers}" help:"Which consumers; all of them if none is named. There are: ${consumers}."`
+	FactoryAPI string   `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory; requests go to URL/api/manufactures."`
+	marketingFlags
 	Visibility  time.Duration `default:"60s" env:"RESTOCK_VISIBILITY" help:"How long a message stays hidden from others without renewal: what a crash of this process costs its groups."`
 	Lease       time.Duration `default:"60s" env:"RESTOCK_LEASE" help:"How long an attempt keeps its event to itself. The call to the other side gets three quarters of it."`
 	Concurrency int           `default:"32" env:"RESTOCK_CONCURRENCY" help:"Message groups that a consumer works on at once."`
+}
+
+// marketingFlags are the marketing consumer's.
+type marketingFlags struct {
+	MarketingWebhookURL string         `name:"marketing-webhook-url" env:"RESTOCK_MARKETING_WEBHOOK_URL" placeholder:"URL" help:"Where the marketing system takes webhooks."`
+	MarketingSecrets    []string       `env:"RESTOCK_MARKETING_SECRETS" placeholder:"whsec_…" help:"Active secrets, comma-separated; each signs. Best given by the environment."`
+	MarketingAllow      []netip.Prefix `env:"RESTOCK_MARKETING_ALLOW" placeholder:"PREFIX" help:"Addresses, such as 10.1.0.0/16, that the webhook's host may have though they are not global."`
+}
+
+func (f marketingFlags) marketing() consumers.MarketingConfig {
+	return consumers.MarketingConfig{URL: f.MarketingWebhookURL, Secrets: f.MarketingSecrets, AllowedPrefixes: f.MarketingAllow}
 }
 
 // Run consumes until a signal.
@@ -37,7 +50,7 @@ func (c *consumeCommand) Run(inv *invocation) error {
 	s := supplies{
 		store:      pools.once(inv, "the store", c.DatabaseURL, "--database-url", "RESTOCK_DATABASE_URL"),
 		customers:  pools.once(inv, "the customers database", c.CustomersDatabaseURL, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"),
-		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold,
+		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold, marketing: c.marketing(),
 	}
 	all, err := makeConsumers(s, c.names())
 	if err != nil {

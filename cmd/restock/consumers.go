@@ -15,8 +15,9 @@ import (
 
 // makers make each consumer. There are those that stand here.
 var makers = map[string]func(supplies) (consumer, error){
-	schema.ConsumerFactory: makeFactory,
-	schema.ConsumerVIP:     makeVIP,
+	schema.ConsumerFactory:   makeFactory,
+	schema.ConsumerVIP:       makeVIP,
+	schema.ConsumerMarketing: makeMarketing,
 }
 
 func consumerNames() []string { return slices.Sorted(maps.Keys(makers)) }
@@ -34,6 +35,7 @@ type supplies struct {
 	store, customers func() (*pgxpool.Pool, error) // the same pool each time
 	factoryAPI       string
 	vipThreshold     int64
+	marketing        consumers.MarketingConfig
 }
 
 // vipFlag is how many units make VIP, which the queue's filter and the consumer
@@ -68,6 +70,21 @@ func makeVIP(s supplies) (consumer, error) {
 		return consumer{}, err
 	}
 	h, err := consumers.NewVIP(consumers.VIPConfig{Threshold: s.vipThreshold})
+	return consumer{handler: h, inbox: pool}, err
+}
+
+func makeMarketing(s supplies) (consumer, error) {
+	switch {
+	case s.marketing.URL == "":
+		return consumer{}, missing("--marketing-webhook-url", "RESTOCK_MARKETING_WEBHOOK_URL")
+	case len(s.marketing.Secrets) == 0:
+		return consumer{}, missing("--marketing-secrets", "RESTOCK_MARKETING_SECRETS")
+	}
+	pool, err := s.customers()
+	if err != nil {
+		return consumer{}, err
+	}
+	h, err := consumers.NewMarketing(s.marketing)
 	return consumer{handler: h, inbox: pool}, err
 }
 

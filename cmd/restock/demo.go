@@ -13,21 +13,23 @@ import (
 
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localfactory"
+	"github.com/restock-dev/restock/internal/localmarketing"
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/internal/topology"
 )
 
 type demoCommand struct {
-	APIAddr      string        `name:"api-addr" default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" help:"Where the shop listens."`
-	AWSAddr      string        `name:"aws-addr" default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" help:"Where the local SNS, SQS and SES listen."`
-	FactoryAddr  string        `default:"127.0.0.1:0" env:"RESTOCK_FACTORY_ADDR" help:"Where the pretend factory listens."`
-	HTTPAddr     string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" help:"Where /healthz, /readyz and /metrics of all parts are served."`
-	DataDir      string        `default:"${datadir}" env:"RESTOCK_DATA_DIR" type:"path" help:"Where the demo keeps its Postgres."`
-	PGBindir     string        `name:"pg-bindir" env:"RESTOCK_PG_BINDIR" type:"path" placeholder:"DIR" help:"Folder of initdb and postgres. Default: searched for, else fetched."`
-	FactoryDelay time.Duration `default:"3s" help:"Time from the factory's answer to its delivery."`
-	Keep         bool          `help:"Keep the shop of the last time. Messages that were in queues are gone all the same."`
-	Once         bool          `help:"Play the story once, check every step of it, and end: 0 if all went well, else 1."`
+	APIAddr       string        `name:"api-addr" default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" help:"Where the shop listens."`
+	AWSAddr       string        `name:"aws-addr" default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" help:"Where the local SNS, SQS and SES listen."`
+	FactoryAddr   string        `default:"127.0.0.1:0" env:"RESTOCK_FACTORY_ADDR" help:"Where the pretend factory listens."`
+	MarketingAddr string        `default:"127.0.0.1:0" env:"RESTOCK_MARKETING_ADDR" help:"Where the pretend marketing system listens."`
+	HTTPAddr      string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" help:"Where /healthz, /readyz and /metrics of all parts are served."`
+	DataDir       string        `default:"${datadir}" env:"RESTOCK_DATA_DIR" type:"path" help:"Where the demo keeps its Postgres."`
+	PGBindir      string        `name:"pg-bindir" env:"RESTOCK_PG_BINDIR" type:"path" placeholder:"DIR" help:"Folder of initdb and postgres. Default: searched for, else fetched."`
+	FactoryDelay  time.Duration `default:"3s" help:"Time from the factory's answer to its delivery."`
+	Keep          bool          `help:"Keep the shop of the last time. Messages that were in queues are gone all the same."`
+	Once          bool          `help:"Play the story once, check every step of it, and end: 0 if all went well, else 1."`
 }
 
 // demo is everything in one process. Its configuration is made here by hand, not
@@ -39,6 +41,8 @@ type demo struct {
 	aws       *localaws.Server
 	topology  topology.Topology
 	factory   *localfactory.Factory
+	marketing *localmarketing.System
+	whsec     string            // of the marketing system
 	passwords map[string]string // by role
 	registry  *prometheus.Registry
 	listeners map[string]net.Listener // by endpoint
@@ -58,7 +62,7 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 	}
 	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}}
 	defer func() { err = errors.Join(err, d.close()) }()
-	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startAPI, d.startRelays, d.startConsumers, d.startMetrics} {
+	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startMetrics} {
 		if err := start(); err != nil {
 			return err
 		}
@@ -74,7 +78,7 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 // listen takes every address before any work is done: a taken one is the most
 // likely thing to be wrong.
 func (d *demo) listen() error {
-	for name, addr := range map[string]string{"api": d.cmd.APIAddr, "factory": d.cmd.FactoryAddr, "metrics": d.cmd.HTTPAddr} {
+	for name, addr := range map[string]string{"api": d.cmd.APIAddr, "factory": d.cmd.FactoryAddr, "marketing": d.cmd.MarketingAddr, "metrics": d.cmd.HTTPAddr} {
 		ln, err := service.Listen(addr)
 		if err != nil {
 			return &setupError{err}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localfactory"
+	"github.com/restock-dev/restock/internal/localmarketing"
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
@@ -43,6 +46,21 @@ func (d *demo) startFactory() error {
 	d.factory = localfactory.New(localfactory.Config{Delay: delay, Logger: d.inv.log.With().Str("part", "factory").Logger()})
 	d.parts = append(d.parts, d.factory.Run, service.HTTP(d.listeners["factory"], d.factory.Handler()))
 	endpoint(d.inv, "factory", d.url("factory"))
+	return nil
+}
+
+// startMarketing starts the pretend marketing system, with a secret of this run.
+func (d *demo) startMarketing() error {
+	d.whsec = "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret()))
+	var err error
+	d.marketing, err = localmarketing.New(localmarketing.Config{
+		Secrets: []string{d.whsec}, Logger: d.inv.log.With().Str("part", "marketing").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+	d.parts = append(d.parts, service.HTTP(d.listeners["marketing"], d.marketing.Handler()))
+	endpoint(d.inv, "marketing", d.url("marketing"))
 	return nil
 }
 
@@ -106,6 +124,10 @@ func (d *demo) startConsumers() error {
 		store:      d.pool(demoStore, schema.RoleConsumers),
 		customers:  d.pool(demoCustomers, schema.RoleCustomers),
 		factoryAPI: d.url("factory"), vipThreshold: schema.DefaultVIPThreshold,
+		marketing: consumers.MarketingConfig{
+			URL: d.url("marketing") + "/webhooks", Secrets: []string{d.whsec},
+			AllowedPrefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		},
 	}
 	all, err := makeConsumers(s, consumerNames())
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/restock-dev/restock/internal/localmarketing"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -48,4 +49,22 @@ func (t *teller) customerIsVIP() error {
 		}
 		return err
 	})
+}
+
+// marketingHears waits for the webhook, whose signature the pretend system has
+// verified if it has it.
+func (t *teller) marketingHears() error {
+	var got []localmarketing.Received
+	err := t.until("the marketing system hears of it", func() (bool, error) {
+		got = t.demo.marketing.Received()
+		return len(got) > 0, nil
+	})
+	if err != nil {
+		return err
+	}
+	t.say("marketing", "webhook %s: %s is VIP", got[0].ID, got[0].CustomerID)
+	if len(got) != 1 || got[0].CustomerID != demoCustomer {
+		return fmt.Errorf("the marketing system heard %+v, want %s once", got, demoCustomer)
+	}
+	return nil
 }
