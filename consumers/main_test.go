@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -104,14 +103,9 @@ func setupOf(t *testing.T, consumer string, database pgtest.Template, role strin
 // useAWS makes the topic and the queues on a server, which ends with the test.
 func (w *world) useAWS(server *localaws.Server) {
 	w.Helper()
-	transport := &http.Transport{}
 	cfg := server.AWSConfig()
-	cfg.HTTPClient = &http.Client{Transport: transport}
 	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
-	w.Cleanup(func() {
-		transport.CloseIdleConnections()
-		require.NoError(w, server.Close())
-	})
+	w.Cleanup(func() { require.NoError(w, server.Close()) })
 	w.aws, w.topics, w.queues = server, sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg)
 	var err error
 	w.made, err = topology.Create(w.Context(), w.topics, w.queues, schema.Interests(schema.DefaultVIPThreshold))
