@@ -26,7 +26,7 @@ func TestAdManagerOfEveryProduct(t *testing.T) {
 	require.NoError(t, err)
 	applied, err := schema.MigrateStore(t.Context(), db.DSN)
 	require.NoError(t, err)
-	require.Contains(t, applied, "store/00010_ads.sql")
+	require.Contains(t, applied, "store/00003_ads.sql")
 	_, err = conn.Exec(t.Context(), insert, "new", "new@example.com")
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), `INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email, ad_manager_email, language)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/restock-dev/restock/consumers"
@@ -21,10 +22,21 @@ type consumeCommand struct {
 	vipFlag
 	Consumers  []string `arg:"" optional:"" enum:"${consumers}" help:"Which consumers; all of them if none is named. There are: ${consumers}."`
 	FactoryAPI string   `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory; requests go to URL/api/manufactures."`
+	adsFlags
 	marketingFlags
 	Visibility  time.Duration `default:"60s" env:"RESTOCK_VISIBILITY" help:"How long a message stays hidden from others without renewal: what a crash of this process costs its groups."`
 	Lease       time.Duration `default:"60s" env:"RESTOCK_LEASE" help:"How long an attempt keeps its event to itself. The call to the other side gets three quarters of it."`
 	Concurrency int           `default:"32" env:"RESTOCK_CONCURRENCY" help:"Message groups that a consumer works on at once."`
+}
+
+// adsFlags are the ads consumer's.
+type adsFlags struct {
+	AdsFrom             string `env:"RESTOCK_ADS_FROM" placeholder:"ADDRESS" help:"Sender of the mails to the ads' managers: an address, or Name <address>, that SES has verified."`
+	SESConfigurationSet string `name:"ses-configuration-set" env:"RESTOCK_SES_CONFIGURATION_SET" placeholder:"NAME" help:"Configuration set of the mails. Default: none."`
+}
+
+func (f adsFlags) ads(client *sesv2.Client) consumers.AdsConfig {
+	return consumers.AdsConfig{SES: client, From: f.AdsFrom, ConfigurationSet: f.SESConfigurationSet}
 }
 
 // marketingFlags are the marketing consumer's.
@@ -50,7 +62,7 @@ func (c *consumeCommand) Run(inv *invocation) error {
 	s := supplies{
 		store:      pools.once(inv, "the store", c.DatabaseURL, "--database-url", "RESTOCK_DATABASE_URL"),
 		customers:  pools.once(inv, "the customers database", c.CustomersDatabaseURL, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"),
-		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold, marketing: c.marketing(),
+		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold, ads: c.ads(sesv2.NewFromConfig(cfg)), marketing: c.marketing(),
 	}
 	all, err := makeConsumers(s, c.names())
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 // makers make each consumer. There are those that stand here.
 var makers = map[string]func(supplies) (consumer, error){
 	schema.ConsumerFactory:   makeFactory,
+	schema.ConsumerAds:       makeAds,
 	schema.ConsumerVIP:       makeVIP,
 	schema.ConsumerMarketing: makeMarketing,
 }
@@ -35,6 +36,7 @@ type supplies struct {
 	store, customers func() (*pgxpool.Pool, error) // the same pool each time
 	factoryAPI       string
 	vipThreshold     int64
+	ads              consumers.AdsConfig // but for its pool
 	marketing        consumers.MarketingConfig
 }
 
@@ -61,6 +63,19 @@ func makeFactory(s supplies) (consumer, error) {
 		return consumer{}, err
 	}
 	h, err := consumers.NewFactory(consumers.FactoryConfig{URL: s.factoryAPI, Pool: pool})
+	return consumer{handler: h, inbox: pool}, err
+}
+
+func makeAds(s supplies) (consumer, error) {
+	if s.ads.From == "" {
+		return consumer{}, missing("--ads-from", "RESTOCK_ADS_FROM")
+	}
+	pool, err := s.store()
+	if err != nil {
+		return consumer{}, err
+	}
+	s.ads.Pool = pool
+	h, err := consumers.NewAds(s.ads)
 	return consumer{handler: h, inbox: pool}, err
 }
 

@@ -41,6 +41,7 @@ type demo struct {
 	aws       *localaws.Server
 	topology  topology.Topology
 	factory   *localfactory.Factory
+	deliver   chan time.Time // closed when the story wants the factory to deliver
 	marketing *localmarketing.System
 	whsec     string            // of the marketing system
 	passwords map[string]string // by role
@@ -60,7 +61,7 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 	if c.Once {
 		inv.log = inv.log.Level(max(inv.log.GetLevel(), 2)) // warnings: the story is what is to be read
 	}
-	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}}
+	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}, deliver: make(chan time.Time)}
 	defer func() { err = errors.Join(err, d.close()) }()
 	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startMetrics} {
 		if err := start(); err != nil {
@@ -122,7 +123,8 @@ Buy a donut until there are none left, and watch the factory send more:
   curl %[1]s/products/%[2]s
 Buy a hundred at once, which makes the customer VIP:
   curl -X POST %[1]s/checkout -H 'Content-Type: application/json' -d '{"sku":"%[4]s","quantity":100,"customerId":"%[5]s"}'
-Look at the messages:
+Look at the mails, and at the messages:
+  curl %[3]s/_localaws/mails
   aws --endpoint-url %[3]s sns list-topics
 Ctrl-C ends everything.
 `, d.apiURL, demoSKU, d.aws.URL(), demoBulkSKU, demoCustomer)

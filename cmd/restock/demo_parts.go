@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -35,15 +36,23 @@ func (d *demo) startAWS() error {
 		return err
 	}
 	endpoint(d.inv, "aws", s.URL())
+	endpoint(d.inv, "mails", s.URL()+"/_localaws/mails")
 	return nil
 }
 
 func (d *demo) startFactory() error {
-	delay := d.cmd.FactoryDelay
+	cfg := localfactory.Config{Delay: d.cmd.FactoryDelay, Logger: d.inv.log.With().Str("part", "factory").Logger()}
 	if d.cmd.Once {
-		delay = min(delay, 300*time.Millisecond)
+		// A delivery before the ads were stopped would leave nothing to stop.
+		cfg.Delay = time.Nanosecond
+		cfg.After = func(wait time.Duration) <-chan time.Time {
+			if wait == cfg.Delay {
+				return d.deliver
+			}
+			return time.After(wait)
+		}
 	}
-	d.factory = localfactory.New(localfactory.Config{Delay: delay, Logger: d.inv.log.With().Str("part", "factory").Logger()})
+	d.factory = localfactory.New(cfg)
 	d.parts = append(d.parts, d.factory.Run, service.HTTP(d.listeners["factory"], d.factory.Handler()))
 	endpoint(d.inv, "factory", d.url("factory"))
 	return nil
@@ -124,6 +133,7 @@ func (d *demo) startConsumers() error {
 		store:      d.pool(demoStore, schema.RoleConsumers),
 		customers:  d.pool(demoCustomers, schema.RoleCustomers),
 		factoryAPI: d.url("factory"), vipThreshold: schema.DefaultVIPThreshold,
+		ads: consumers.AdsConfig{SES: sesv2.NewFromConfig(d.aws.AWSConfig()), From: "Donuts <ads@donuts.example>"},
 		marketing: consumers.MarketingConfig{
 			URL: d.url("marketing") + "/webhooks", Secrets: []string{d.whsec},
 			AllowedPrefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},

@@ -29,12 +29,12 @@ type teller struct {
 	bulk answer // the order that makes VIP
 }
 
-// story sells the last donut, fails to sell another, sees the factory asked and
-// the stock rise, sells all that came, and sells so many at once that the customer
+// story sells the last donut, fails to sell another, sees the factory asked,
+// the ads stopped, the stock rise and the ads resumed, sells all that came, and sells so many at once that the customer
 // becomes VIP and the marketing system hears of it.
 func (d *demo) story(ctx context.Context) error {
 	t := &teller{demo: d, ctx: ctx, from: time.Now()}
-	for _, step := range []func() error{t.buyTheLast, t.failToBuy, t.productionArrives, t.stockRises, t.buyAgain, t.buyMany, t.customerIsVIP, t.marketingHears, t.booksAgree} {
+	for _, step := range []func() error{t.buyTheLast, t.failToBuy, t.productionArrives, t.adsStop, t.stockRises, t.adsResume, t.buyAgain, t.buyMany, t.customerIsVIP, t.marketingHears, t.booksAgree} {
 		if err := step(); err != nil {
 			return fmt.Errorf("%w: %w", errStory, err)
 		}
