@@ -11,14 +11,12 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
-// replayAttribute is the message attribute that names a replay.
-const replayAttribute = "replay"
-
 // message is one message as a queue delivered it, without what only the queue
 // needs to know.
 type message struct {
 	id           string
 	group        string
+	dedup        string // deduplication id
 	body         string
 	attributes   map[string]string // message attributes of text
 	sentAt       time.Time
@@ -51,10 +49,10 @@ func parse(queue string, interest schema.Interest, m message) arrival {
 		a.payload, a.err = a.event.Payload()
 	}
 	a.unwanted = a.err == nil && !interest.Wants(a.event)
-	if replay, ok := attributes[replayAttribute]; ok {
+	if replay, ok := attributes[schema.ReplayAttribute]; ok {
 		id, err := uuid.Parse(replay)
 		if err != nil && a.err == nil {
-			a.err = fmt.Errorf("attribute %s is not a UUID: %w", replayAttribute, err)
+			a.err = fmt.Errorf("attribute %s is not a UUID: %w", schema.ReplayAttribute, err)
 		}
 		a.replayID = id
 	}
@@ -63,7 +61,8 @@ func parse(queue string, interest schema.Interest, m message) arrival {
 
 // identify returns the id and the day that a message's inbox row has. They are
 // the event's own wherever they can be read. A message without them is known by
-// its queue and its id there, which redelivery does not change.
+// its queue and its id there, which redelivery does not change, and a redrive
+// carries on.
 func identify(queue string, m message, body []byte) (uuid.UUID, time.Time) {
 	var e struct {
 		ID   json.RawMessage `json:"id"`
@@ -75,31 +74,33 @@ func identify(queue string, m message, body []byte) (uuid.UUID, time.Time) {
 		at time.Time
 	)
 	if json.Unmarshal(e.ID, &id) != nil || id == uuid.Nil {
-		return uuid.NewSHA1(uuid.NameSpaceURL, []byte(queue+"/"+m.id)), utcDay(m.sentAt)
+		if r, ok := schema.ParseRedrive(m.dedup); ok {
+			return r.EventID, r.Day
+		}
+		return uuid.NewSHA1(uuid.NameSpaceURL, []byte(queue+"/"+m.id)), dayOfArrival(m)
 	}
 	if json.Unmarshal(e.Time, &at) != nil || at.IsZero() {
-		at = m.sentAt
+		return id, dayOfArrival(m)
 	}
 	return id, utcDay(at)
 }
 
+// dayOfArrival is the day of a message that tells none: that on which it came,
+// the first time.
+func dayOfArrival(m message) time.Time {
+	if r, ok := schema.ParseRedrive(m.dedup); ok {
+		return r.Day
+	}
+	return utcDay(m.sentAt)
+}
+
 // unwrap returns the event's text and attributes, out of the SNS envelope where
-// there is one. Names are compared exactly: an event has a "type" of its own.
+// there is one.
 func unwrap(m message) (body []byte, attributes map[string]string) {
-	var outer map[string]json.RawMessage
-	var kind, inner string
-	if json.Unmarshal([]byte(m.body), &outer) != nil ||
-		json.Unmarshal(outer["Type"], &kind) != nil || kind != "Notification" ||
-		json.Unmarshal(outer["Message"], &inner) != nil {
-		return []byte(m.body), m.attributes
+	if inner, attributes, ok := schema.Unwrap(m.body); ok {
+		return []byte(inner), attributes
 	}
-	var wrapped map[string]struct{ Value string }
-	_ = json.Unmarshal(outer["MessageAttributes"], &wrapped) // left out where there are none
-	attributes = make(map[string]string, len(wrapped))
-	for name, a := range wrapped {
-		attributes[name] = a.Value
-	}
-	return []byte(inner), attributes
+	return []byte(m.body), m.attributes
 }
 
 func utcDay(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }

@@ -212,7 +212,7 @@ func (p *processor) claim(ctx context.Context, m message, a arrival) (claim, arr
 	if err := schema.EnsurePartitions(ctx, p.inbox.pool); err != nil {
 		return claim{key: k}, a, err
 	}
-	days := []time.Time{a.day, utcDay(m.sentAt), utcDay(time.Now())}
+	days := []time.Time{a.day, dayOfArrival(m), utcDay(time.Now())}
 	for i, day := range days {
 		k.day = day
 		if c, err = p.inbox.claim(ctx, k, p.lease); !schema.IsMissingPartition(err) {

@@ -11,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/google/uuid"
 
 	"github.com/restock-dev/restock/schema"
 )
@@ -74,7 +73,8 @@ func (q *queue) receive(ctx context.Context, max int) ([]*held, error) {
 
 func newHeld(m types.Message, now time.Time) *held {
 	h := &held{receipt: aws.ToString(m.ReceiptHandle), raw: m.MessageAttributes, receivedAt: now}
-	h.id, h.body, h.group = aws.ToString(m.MessageId), aws.ToString(m.Body), m.Attributes["MessageGroupId"]
+	h.id, h.body = aws.ToString(m.MessageId), aws.ToString(m.Body)
+	h.group, h.dedup = m.Attributes["MessageGroupId"], m.Attributes["MessageDeduplicationId"]
 	if h.group == "" {
 		h.group = h.id // a queue without groups
 	}
@@ -143,17 +143,12 @@ func (q *queue) delete(ctx context.Context, messages []*held) map[*held]error {
 func (q *queue) deadLetter(ctx context.Context, h *held, k key) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	replay := "0"
-	if k.replayID != uuid.Nil {
-		replay = k.replayID.String()
-	}
 	_, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{
-		QueueUrl:          aws.String(q.dlqURL),
-		MessageBody:       aws.String(h.body),
-		MessageAttributes: h.raw,
-		MessageGroupId:    aws.String(h.group),
-		// A deduplication id has the length and the alphabet of a group.
-		MessageDeduplicationId: aws.String(schema.Group(k.eventID.String() + ":" + q.name() + ":" + replay)),
+		QueueUrl:               aws.String(q.dlqURL),
+		MessageBody:            aws.String(h.body),
+		MessageAttributes:      h.raw,
+		MessageGroupId:         aws.String(h.group),
+		MessageDeduplicationId: aws.String(schema.DeadLetterID(k.eventID, q.name(), k.replayID, h.dedup)),
 	})
 	if err != nil {
 		return fmt.Errorf("send to %s: %w", path.Base(q.dlqURL), err)
