@@ -1,0 +1,45 @@
+// Package ops answers what an operator asks: what the commands, the admin API
+// and the console share.
+//
+//	dlq, err := ops.NewDLQ(ops.DLQConfig{Consumers: []ops.Consumer{…}, SQS: client})
+//	...
+//	listing, err := dlq.List(ctx)
+//	report, err := dlq.Redrive(ctx, ops.Selection{Consumers: []string{"factory"}}, ops.RedriveOptions{})
+//
+// # Dead-letter queues
+//
+// A consumer has two: the one that its worker sends dead events to, and the one
+// of its subscription, where SNS puts what it could not deliver. Both are looked
+// through together.
+//
+// A queue cannot be read without receiving from it. What is received is hidden
+// from others until it is put back, which happens before a call returns, or, had
+// the process to die first, when the visibility timeout runs out. Two operators
+// at once never lose or repeat anything, but each sees only what the other does
+// not hold; a report counts what was held elsewhere.
+//
+// Of a group, a FIFO queue gives out its first messages only, ten at most, until
+// those are gone. What is behind them is listed from the inbox and marked
+// hidden. Only messages of the subscription's queue have no inbox row and cannot
+// be known before their turn.
+//
+// # Redrive
+//
+// An event returns to its consumer's queue in three steps: its inbox row becomes
+// failed with no attempts, committed; its message is sent, body, attributes and
+// group as received; it is deleted from the dead-letter queue. Whatever falls
+// between two steps, the message is still in the dead-letter queue and running
+// the redrive again completes it. The send carries a deduplication id that was
+// committed with the first step, so that it is the same when it is run again and
+// another after another death. Should it repeat all the same, later than SQS
+// remembers, the inbox lets the event be handled once. What the inbox says is
+// done is deleted and not sent.
+//
+// Events of a group return in the order of their sequence, merged over both
+// queues, the first of them first; the group stops at its first failure. Where
+// an earlier event lies deeper in the queue than can be received, those in front
+// of it are moved to the queue's end first, as copies before they are deleted.
+// Messages without a sequence keep their place behind the one before them.
+//
+// Memory is bounded by the bodies held, not by what is in the queues.
+package ops
