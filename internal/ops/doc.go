@@ -18,9 +18,9 @@
 // at once never lose or repeat anything, but each sees only what the other does
 // not hold; a report counts what was held elsewhere.
 //
-// Of a group, a FIFO queue gives out its first messages only, ten at most, until
-// those are gone. What is behind them is listed from the inbox and marked
-// hidden. Only messages of the subscription's queue have no inbox row and cannot
+// Of a group, a FIFO queue gives out its first messages only, until those are
+// gone: ten at most, and fewer where others filled the page. What is behind them
+// is listed from the inbox and marked hidden. Only messages of the subscription's queue have no inbox row and cannot
 // be known before their turn.
 //
 // # Redrive

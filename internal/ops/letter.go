@@ -73,7 +73,7 @@ func (l *letter) identify() {
 	}
 	l.day = utcDay(at)
 	l.replay, _ = uuid.Parse(attributes[schema.ReplayAttribute]) // none is all zeros
-	decoded, _ := schema.Decode([]byte(text)) // refused or not, what could be read is in it
+	decoded, _ := schema.Decode([]byte(text))                    // refused or not, what could be read is in it
 	l.eventType, l.sequence = decoded.Type, decoded.Seq()
 	if event, replay, ok := schema.ParseDeadLetterID(l.deduplicationID); ok {
 		l.event, l.replay = event, replay

@@ -23,10 +23,8 @@ func (d *DLQ) Purge(ctx context.Context, consumer, confirmed string) ([]QueueCou
 		if n.Waiting, n.Held, err = q.count(ctx); err != nil {
 			return purged, fmt.Errorf("purge: %w", err)
 		}
-		if n.Waiting+n.Held > 0 {
-			if err := q.purge(ctx); err != nil {
-				return purged, err
-			}
+		if err := q.purge(ctx); err != nil {
+			return purged, err
 		}
 		d.cfg.Logger.Warn().Str("consumer", consumer).Str("queue", n.Queue).Int("messages", n.Waiting+n.Held).Msg("dead-letter queue purged")
 		purged = append(purged, n)
