@@ -1,0 +1,324 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/restock-dev/restock/internal/ops"
+	"github.com/restock-dev/restock/internal/topology"
+	"github.com/restock-dev/restock/schema"
+)
+
+type dlqCommand struct {
+	List    dlqListCommand    `cmd:"" help:"List the events in the dead-letter queues, one line each."`
+	Show    dlqShowCommand    `cmd:"" help:"Show one of them: message, attributes, inbox, calls to the outside."`
+	Redrive dlqRedriveCommand `cmd:"" help:"Return events to their consumers' queues, each group in its order."`
+	Purge   dlqPurgeCommand   `cmd:"" help:"Delete what is in a consumer's dead-letter queues, for good."`
+}
+
+// dlqFlags are what each of them needs.
+type dlqFlags struct {
+	DatabaseURL          string        `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store's database, as restock_maintenance."`
+	CustomersDatabaseURL string        `env:"RESTOCK_CUSTOMERS_DATABASE_URL" placeholder:"URL" help:"The customers' database, as restock_maintenance: vip and marketing keep their inbox there. Without it those two are left out."`
+	VIPThreshold         int64         `name:"vip-threshold" default:"100" env:"RESTOCK_VIP_THRESHOLD" help:"Units in one order that make a customer VIP."`
+	Visibility           time.Duration `default:"5m" help:"How long messages stay hidden from others should this command die."`
+	JSON                 bool          `name:"json" help:"Print JSON."`
+}
+
+// open makes the DLQ of the named consumers, or of all that are there where none
+// is named. done closes its connections.
+func (f dlqFlags) open(inv *invocation, names []string) (d *ops.DLQ, done func(), err error) {
+	cfg, err := awsConfig(inv)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := f.connect(inv, f.DatabaseURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	customers, err := f.connect(inv, f.CustomersDatabaseURL)
+	done = func() {
+		store.Close()
+		if customers != nil {
+			customers.Close()
+		}
+	}
+	if err == nil {
+		d, err = f.assemble(inv, names, sqs.NewFromConfig(cfg), store, customers)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return d, done, nil
+}
+
+// connect makes a pool, or none where no URL is given.
+func (f dlqFlags) connect(inv *invocation, url string) (*pgxpool.Pool, error) {
+	if url == "" {
+		return nil, nil
+	}
+	flag := databaseFlag{DatabaseURL: url}
+	if err := flag.reach(inv); err != nil {
+		return nil, err
+	}
+	return flag.pool(inv, "restock_dlq", 8)
+}
+
+func (f dlqFlags) assemble(inv *invocation, names []string, client *sqs.Client, store, customers *pgxpool.Pool) (*ops.DLQ, error) {
+	cfg := ops.DLQConfig{SQS: client, Visibility: f.Visibility, Logger: inv.log.With().Str("part", "dlq").Logger()}
+	for _, in := range schema.Interests(f.VIPThreshold) {
+		named := slices.Contains(names, in.Consumer)
+		if len(names) > 0 && !named {
+			continue
+		}
+		c := ops.Consumer{Interest: in, Inbox: store, Outbox: store}
+		switch in.Consumer {
+		case schema.ConsumerVIP:
+			c.Inbox = customers
+		case schema.ConsumerMarketing:
+			c.Inbox, c.Outbox = customers, customers
+		}
+		switch {
+		case c.Inbox == nil && named:
+			return nil, &setupError{fmt.Errorf("%s keeps its inbox in the customers' database: set --customers-database-url or RESTOCK_CUSTOMERS_DATABASE_URL", in.Consumer)}
+		case c.Inbox == nil:
+			inv.log.Warn().Str("consumer", in.Consumer).Msg("left out: no customers' database is given")
+			continue
+		}
+		q, err := topology.FindQueue(inv, client, in.Consumer)
+		if err != nil {
+			return nil, &setupError{err}
+		}
+		c.QueueURL, c.DLQURL, c.SubscriptionDLQURL = q.URL, q.DLQURL, q.SubscriptionDLQURL
+		cfg.Consumers = append(cfg.Consumers, c)
+	}
+	d, err := ops.NewDLQ(cfg)
+	if err != nil {
+		return nil, &setupError{err}
+	}
+	return d, nil
+}
+
+type dlqListCommand struct {
+	dlqFlags
+	Consumer string `arg:"" optional:"" enum:"factory,ads,vip,marketing," default:"" help:"Only this consumer's."`
+}
+
+// Run lists.
+func (c *dlqListCommand) Run(inv *invocation) error {
+	d, done, err := c.open(inv, some(c.Consumer))
+	if err != nil {
+		return err
+	}
+	defer done()
+	l, err := d.List(inv)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(inv.stdout, l)
+	}
+	t := newTable(inv.stdout, "consumer", "group", "sequence", "type", "event", "age", "attempts", "reason", "queue", "")
+	for _, e := range l.Events {
+		t.AppendRow(table.Row{e.Consumer, short(e.Group, 40), sequence(e.Sequence), kind(e.Type), e.EventID, age(e.Since), e.Attempts, short(e.Reason, 80), e.Queue, remark(e)})
+	}
+	if len(l.Events) > 0 {
+		t.Render()
+	}
+	for _, q := range l.Queues {
+		line := fmt.Sprintf("%s: %d waiting", q.Queue, q.Waiting)
+		if q.Held > 0 {
+			line += fmt.Sprintf(", %d more held by somebody else and not looked at", q.Held)
+		}
+		fmt.Fprintln(inv.stdout, line)
+	}
+	return nil
+}
+
+type dlqShowCommand struct {
+	dlqFlags
+	Event uuid.UUID `arg:"" help:"The event's id."`
+}
+
+// Run shows.
+func (c *dlqShowCommand) Run(inv *invocation) error {
+	d, done, err := c.open(inv, nil)
+	if err != nil {
+		return err
+	}
+	defer done()
+	dossiers, err := d.Show(inv, c.Event)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(inv.stdout, dossiers)
+	}
+	for _, e := range dossiers {
+		c.print(inv.stdout, e)
+	}
+	return nil
+}
+
+func (c *dlqShowCommand) print(w io.Writer, e ops.Dossier) {
+	t := newTable(w, "event", e.EventID.String())
+	t.AppendRows([]table.Row{
+		{"consumer", e.Consumer}, {"queue", e.Queue}, {"type", kind(e.Type)}, {"group", visible(e.Group)}, {"sequence", sequence(e.Sequence)},
+		{"age", age(e.Since)}, {"state", e.State}, {"attempts", e.Attempts}, {"reason", visible(e.Reason)}, {"remark", remark(e.DeadEvent)},
+	})
+	if e.ReplayID != nil {
+		t.AppendRow(table.Row{"replay", *e.ReplayID})
+	}
+	for _, name := range sortedKeys(e.Attributes) {
+		t.AppendRow(table.Row{"attribute " + visible(name), visible(e.Attributes[name])})
+	}
+	for _, f := range e.Effects {
+		t.AppendRow(table.Row{"call " + f.Kind, fmt.Sprintf("attempt %d %s %s %s %s", f.Attempt, f.StartedAt.UTC().Format(time.RFC3339), f.Outcome, visible(f.Reference), visible(f.Detail))})
+	}
+	t.Render()
+	switch {
+	case e.Event != "":
+		fmt.Fprintln(w, e.Event)
+	case e.Message != "":
+		fmt.Fprintln(w, visible(e.Message))
+	}
+}
+
+type dlqRedriveCommand struct {
+	dlqFlags
+	Events   []uuid.UUID `arg:"" optional:"" name:"event" help:"Ids of events; without them all of the consumer's."`
+	Consumer string      `enum:"factory,ads,vip,marketing," default:"" help:"Only this consumer's."`
+	All      bool        `help:"All events of all consumers."`
+	DryRun   bool        `help:"Print what would be done and change nothing."`
+}
+
+// Run redrives.
+func (c *dlqRedriveCommand) Run(inv *invocation) error {
+	s := ops.Selection{All: c.All, Events: c.Events, Consumers: some(c.Consumer)}
+	if c.All == (len(s.Events)+len(s.Consumers) > 0) {
+		return &setupError{errors.New("name events, or a --consumer, or say --all and neither")}
+	}
+	d, done, err := c.open(inv, s.Consumers)
+	if err != nil {
+		return err
+	}
+	defer done()
+	report, err := d.Redrive(inv, s, ops.RedriveOptions{DryRun: c.DryRun, Progress: c.progress(inv)})
+	if c.JSON {
+		err = errors.Join(err, printJSON(inv.stdout, report))
+	} else {
+		c.print(inv.stdout, report)
+	}
+	if failed := report.Count(ops.OutcomeFailed); err == nil && failed+len(report.Missing) > 0 {
+		err = fmt.Errorf("%d events failed and %d are in no dead-letter queue; run the redrive again for those that failed", failed, len(report.Missing))
+	}
+	return err
+}
+
+// progress is a bar on a terminal, and a line for each event elsewhere.
+func (c *dlqRedriveCommand) progress(inv *invocation) func(ops.Progress) {
+	if !isTerminal(inv.stderr) {
+		if c.JSON {
+			return nil
+		}
+		return func(p ops.Progress) {
+			fmt.Fprintf(inv.stdout, "%d/%d %s %s %s%s\n", p.Done, p.Total, p.Event.Outcome, p.Event.Consumer, p.Event.EventID, warning(p.Event))
+		}
+	}
+	var bar *progressbar.ProgressBar
+	return func(p ops.Progress) {
+		if bar == nil {
+			bar = progressbar.NewOptions(p.Total, progressbar.OptionSetWriter(inv.stderr), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+		}
+		bar.ChangeMax(p.Total)
+		_ = bar.Set(p.Done) // a terminal that is gone stops nothing
+	}
+}
+
+func (c *dlqRedriveCommand) print(w io.Writer, r ops.RedriveReport) {
+	for _, e := range r.Events {
+		switch {
+		case r.DryRun:
+			fmt.Fprintf(w, "%s %s %s %s%s\n", e.Outcome, e.Consumer, visible(e.Group), e.EventID, warning(e))
+		case e.Outcome == ops.OutcomeFailed || e.NewerDone > 0:
+			fmt.Fprintf(w, "%s %s %s%s\n", e.Outcome, e.Consumer, e.EventID, warning(e))
+		}
+	}
+	for _, id := range r.Missing {
+		fmt.Fprintln(w, "in no dead-letter queue:", id)
+	}
+	if r.Held > 0 {
+		fmt.Fprintf(w, "%d messages were held by somebody else and not looked at; run it again later\n", r.Held)
+	}
+	fmt.Fprintf(w, "%d planned, %d sent, %d handled already, %d failed\n",
+		r.Count(ops.OutcomePlanned), r.Count(ops.OutcomeSent), r.Count(ops.OutcomeHandled), r.Count(ops.OutcomeFailed))
+}
+
+// warning is what to know of a redriven event.
+func warning(e ops.Redriven) string {
+	var text string
+	if e.NewerDone > 0 && e.Outcome != ops.OutcomeHandled {
+		text = fmt.Sprintf(": warning: sequence %d of its group is handled already, this is %d", e.NewerDone, e.Sequence)
+	}
+	if e.Error != "" {
+		text += ": " + visible(e.Error)
+	}
+	return text
+}
+
+type dlqPurgeCommand struct {
+	dlqFlags
+	Consumer string `arg:"" enum:"factory,ads,vip,marketing" help:"Whose."`
+	Yes      bool   `help:"Do not ask."`
+}
+
+// Run purges, once somebody said so.
+func (c *dlqPurgeCommand) Run(inv *invocation) error {
+	if err := c.confirm(inv, os.Stdin); err != nil {
+		return err
+	}
+	d, done, err := c.open(inv, some(c.Consumer))
+	if err != nil {
+		return err
+	}
+	defer done()
+	purged, err := d.Purge(inv, c.Consumer, c.Consumer)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(inv.stdout, purged)
+	}
+	for _, q := range purged {
+		fmt.Fprintf(inv.stdout, "%s: about %d messages purged\n", q.Queue, q.Waiting+q.Held)
+	}
+	return nil
+}
+
+func (c *dlqPurgeCommand) confirm(inv *invocation, stdin *os.File) error {
+	switch {
+	case c.Yes:
+		return nil
+	case !isTerminal(stdin) || !isTerminal(inv.stderr):
+		return &setupError{errors.New("purging cannot be undone: say --yes")}
+	}
+	fmt.Fprintf(inv.stderr, "This deletes the dead events of %s for good. Type its name to go on: ", c.Consumer)
+	answer, err := bufio.NewReader(stdin).ReadString('\n')
+	if err != nil || strings.TrimSpace(answer) != c.Consumer {
+		return &setupError{errors.New("not purged")}
+	}
+	return nil
+}

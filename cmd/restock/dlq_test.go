@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/internal/awshttp"
+	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	"github.com/restock-dev/restock/internal/ops"
+	"github.com/restock-dev/restock/internal/topology"
+	"github.com/restock-dev/restock/schema"
+)
+
+// command runs restock to its end.
+func command(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), env...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		require.ErrorAs(t, err, new(*exec.ExitError))
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// One dead event, from its listing to its redrive and its purge, as an operator
+// sees it.
+func TestDLQCommand(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t, store)
+	pool, err := pgxpool.New(t.Context(), db.DSN)
+	require.NoError(t, err)
+	defer pool.Close()
+	_, err = pool.Exec(t.Context(), "ALTER ROLE "+schema.RoleMaintenance+" PASSWORD '"+password+"'")
+	require.NoError(t, err)
+	server := launch(t, nil, "localaws", "--addr", "127.0.0.1:0", "--log-level", "warn")
+	client := sqs.NewFromConfig(aws.Config{
+		Region: "ap-northeast-2", BaseEndpoint: aws.String(server.endpoints["aws"]), HTTPClient: awshttp.Wrap(nil, 4),
+		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+	})
+	env := []string{
+		"AWS_ENDPOINT_URL=" + server.endpoints["aws"], "AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleMaintenance, password), "RESTOCK_LOG_LEVEL=error",
+	}
+
+	// As the worker leaves an event that is refused.
+	queue, err := topology.FindQueue(t.Context(), client, schema.ConsumerFactory)
+	require.NoError(t, err)
+	id := uuid.New()
+	_, err = pool.Exec(t.Context(), `INSERT INTO inbox (day, consumer, event_id, state, attempt, last_error)
+		VALUES ((now() AT TIME ZONE 'UTC')::date, 'factory', $1, 'dead', 3, 'refused' || chr(27) || '[31m')`, id)
+	require.NoError(t, err)
+	_, err = client.SendMessage(t.Context(), &sqs.SendMessageInput{
+		QueueUrl: &queue.DLQURL, MessageBody: aws.String(`{"specversion":"1.0"}`), MessageGroupId: aws.String("G"),
+		MessageDeduplicationId: aws.String(schema.DeadLetterID(id, schema.QueueName("factory"), uuid.Nil, "")),
+	})
+	require.NoError(t, err)
+
+	code, out, errs := command(t, env, "dlq", "list")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, id.String())
+	require.Contains(t, out, "restock-factory-dlq.fifo: 1 waiting")
+	require.NotContains(t, out, "\x1b", "nothing that others sent reaches the terminal as it is")
+	code, out, errs = command(t, env, "dlq", "list", "factory", "--json")
+	require.Zero(t, code, errs)
+	var listing ops.Listing
+	require.NoError(t, json.Unmarshal([]byte(out), &listing))
+	require.Equal(t, id, listing.Events[0].EventID)
+	require.Equal(t, 3, listing.Events[0].Attempts)
+	code, out, errs = command(t, env, "dlq", "show", id.String())
+	require.Zero(t, code, errs)
+	require.Contains(t, out, `  "specversion": "1.0"`)
+
+	code, out, errs = command(t, env, "dlq", "redrive", "--all", "--dry-run")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, "planned factory G "+id.String())
+	code, out, errs = command(t, env, "dlq", "redrive", id.String())
+	require.Zero(t, code, errs)
+	require.Contains(t, out, "1/1 sent factory "+id.String())
+	require.Contains(t, out, "0 planned, 1 sent, 0 handled already, 0 failed")
+	code, out, errs = command(t, env, "dlq", "redrive", id.String(), "--json")
+	require.Equal(t, 1, code)
+	require.Contains(t, errs, "1 are in no dead-letter queue")
+	var report ops.RedriveReport
+	require.NoError(t, json.Unmarshal([]byte(out), &report))
+	require.Equal(t, []uuid.UUID{id}, report.Missing)
+
+	for _, args := range [][]string{
+		{"dlq", "purge", "factory"}, // nobody can be asked here
+		{"dlq", "redrive"},
+		{"dlq", "redrive", "--all", "--consumer", "factory"},
+		{"dlq", "redrive", "no-uuid"},
+		{"dlq", "list", "nobody"},
+		{"dlq", "list", "vip"}, // without the customers' database
+		{"dlq", "list", "--database-url", "postgres://127.0.0.1:1/x"},
+	} {
+		code, _, errs = command(t, env, args...)
+		require.Equal(t, 2, code, "%v: %s", args, errs)
+	}
+	code, out, errs = command(t, env, "dlq", "purge", "factory", "--yes")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, "restock-factory-dlq.fifo: about 0 messages purged")
+}
