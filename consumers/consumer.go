@@ -358,13 +358,23 @@ func (w *Worker) step(ctx, work context.Context, h *held) (delay time.Duration, 
 	if ctx.Err() != nil {
 		return 0, false
 	}
-	r := w.processor.process(work, h.message)
+	delay, goOn = w.settle(work, h)
+	if goOn {
+		w.deleter.todo <- h
+	}
+	return delay, goOn
+}
+
+// settle handles one message, and dead-letters it where that is its end. It tells
+// whether the message is through, and if not how long it is to wait.
+func (w *Worker) settle(ctx context.Context, h *held) (delay time.Duration, through bool) {
+	r := w.processor.process(ctx, h.message)
 	w.noteInbox(r)
 	if !r.verdict.acknowledged() {
 		return r.delay, false
 	}
 	if r.verdict == dead {
-		if err := w.queue.deadLetter(context.WithoutCancel(work), h, r.key); err != nil {
+		if err := w.queue.deadLetter(context.WithoutCancel(ctx), h, r.key); err != nil {
 			// Its inbox row says dead, so the next delivery sends it again.
 			w.metrics.deadLetters.WithLabelValues("error").Inc()
 			w.log.Error().Err(err).Stringer("event_id", r.key.eventID).Msg("dead event not sent to the dead-letter queue")
@@ -372,7 +382,6 @@ func (w *Worker) step(ctx, work context.Context, h *held) (delay time.Duration, 
 		}
 		w.metrics.deadLetters.WithLabelValues("ok").Inc()
 	}
-	w.deleter.todo <- h
 	return 0, true
 }
 

@@ -11,6 +11,9 @@
 // nothing of SQS, leases or retries: those are the worker's. A message goes
 // sqs.go -> group.go -> process.go -> inbox.go and one handler file.
 //
+// Where something else receives, as for a Lambda function, the same worker
+// handles what it is given: ProcessBatch.
+//
 // # Delivery
 //
 // A message is deleted only after its outcome is committed in the inbox: handled,

@@ -95,6 +95,21 @@ func newHeld(m types.Message, now time.Time) *held {
 	return h
 }
 
+// newHeldOf is newHeld for a message that somebody else received.
+func newHeldOf(m Message, now time.Time) *held {
+	raw := make(map[string]types.MessageAttributeValue, len(m.Attributes))
+	for name, a := range m.Attributes {
+		v := types.MessageAttributeValue{DataType: aws.String(a.Type), BinaryValue: a.Binary}
+		if a.Binary == nil {
+			v.StringValue = aws.String(a.Text)
+		}
+		raw[name] = v
+	}
+	return newHeld(types.Message{
+		MessageId: aws.String(m.ID), ReceiptHandle: aws.String(m.Receipt), Body: aws.String(m.Body), Attributes: m.System, MessageAttributes: raw,
+	}, now)
+}
+
 // hide sets for how long each message stays invisible from now on; 0 puts it
 // back. It returns the error of each message that failed.
 func (q *queue) hide(ctx context.Context, messages []*held, delay func(*held) time.Duration) map[*held]error {

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/consumers"
+	"github.com/restock-dev/restock/internal/awshttp"
+	"github.com/restock-dev/restock/internal/topology"
+	"github.com/restock-dev/restock/schema"
+)
+
+// newHandler makes the handler of one consumer, given its database.
+type newHandler func(f flags, pool *pgxpool.Pool) (consumers.Handler, error)
+
+func newFactory(f flags, pool *pgxpool.Pool) (consumers.Handler, error) {
+	if f.FactoryAPI == "" {
+		return nil, errNoFactory
+	}
+	return consumers.NewFactory(consumers.FactoryConfig{URL: f.FactoryAPI, Pool: pool})
+}
+
+// consumerOf makes the function of the consumer that the flags name.
+func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logger) (any, error) {
+	return func(ctx context.Context, f flags, log zerolog.Logger) (any, error) {
+		pc, err := pgxpool.ParseConfig(f.DatabaseURL)
+		if err != nil {
+			return nil, err
+		}
+		pc.MaxConns = f.MaxConns
+		pc.ConnConfig.RuntimeParams["application_name"] = "restock_lambda_" + f.Consumer
+		pool, err := pgxpool.NewWithConfig(ctx, pc)
+		if err != nil {
+			return nil, err
+		}
+		handler, err := handlerOf(f, pool)
+		if err != nil {
+			return nil, err
+		}
+		cfg, err := config.LoadDefaultConfig(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read the AWS configuration: %w", err)
+		}
+		cfg.HTTPClient = awshttp.Wrap(cfg.HTTPClient, 8)
+		client := sqs.NewFromConfig(cfg)
+		queue, err := topology.FindQueue(ctx, client, f.Consumer)
+		if err != nil {
+			return nil, err
+		}
+		interest, _ := schema.InterestOf(f.Consumer, schema.DefaultVIPThreshold)
+		worker, err := consumers.New(consumers.Config{
+			Interest: interest, QueueURL: queue.URL, DLQURL: queue.DLQURL, SQS: client, Pool: pool, Handler: handler,
+			Concurrency: f.Concurrency, Lease: f.Lease, Logger: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return function{worker: worker, arn: queue.ARN}.handle, nil
+	}
+}
+
+// function is a consumer behind an event source.
+type function struct {
+	worker *consumers.Worker
+	arn    string // of the consumer's queue
+}
+
+// batchResponse is what an event source with ReportBatchItemFailures wants:
+// whatever is not in it is deleted. An empty list must be there as one.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+type batchResponse struct {
+	BatchItemFailures []batchItemFailure `json:"batchItemFailures"`
+}
+
+type batchItemFailure struct {
+	ItemIdentifier string `json:"itemIdentifier"`
+}
+
+// handle handles a batch. Its error keeps the whole batch in the queue.
+func (f function) handle(ctx context.Context, event events.SQSEvent) (batchResponse, error) {
+	messages := make([]consumers.Message, len(event.Records))
+	for i, r := range event.Records {
+		switch {
+		case r.EventSourceARN != f.arn:
+			return batchResponse{}, fmt.Errorf("the event source is %s and this function is for %s: mend its trigger", r.EventSourceARN, f.arn)
+		case r.MessageId == "":
+			return batchResponse{}, errors.New("a record has no messageId: this is no batch of SQS")
+		}
+		messages[i] = messageOf(r)
+	}
+	ctx, cancel := earlier(ctx)
+	defer cancel()
+	response := batchResponse{BatchItemFailures: []batchItemFailure{}}
+	for _, id := range f.worker.ProcessBatch(ctx, messages) {
+		response.BatchItemFailures = append(response.BatchItemFailures, batchItemFailure{ItemIdentifier: id})
+	}
+	return response, nil
+}
+
+func messageOf(r events.SQSMessage) consumers.Message {
+	m := consumers.Message{
+		ID: r.MessageId, Receipt: r.ReceiptHandle, Body: r.Body, System: r.Attributes,
+		Attributes: make(map[string]consumers.MessageAttribute, len(r.MessageAttributes)),
+	}
+	for name, a := range r.MessageAttributes {
+		v := consumers.MessageAttribute{Type: a.DataType}
+		switch {
+		case a.StringValue != nil:
+			v.Text = *a.StringValue
+		case strings.HasPrefix(a.DataType, "Binary"):
+			v.Binary = a.BinaryValue
+		}
+		m.Attributes[name] = v
+	}
+	return m
+}
+
+// recordTime is what is left of an invocation to record the attempts in hand, and
+// to put back what was not begun, once they are cut.
+const recordTime = 10 * time.Second
+
+// earlier ends some time before ctx does, at which Lambda stops the process: a
+// quarter of what is left where that is short.
+func earlier(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(recordTime, time.Until(deadline)/4)))
+}

@@ -1,0 +1,79 @@
+package consumers
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Message is one message of a queue as somebody else received it.
+type Message struct {
+	ID, Receipt string
+	Body        string
+	Attributes  map[string]MessageAttribute
+	System      map[string]string // what SQS says of the message, under the names of SQS
+}
+
+// MessageAttribute is one of a message's own attributes: a text, or Binary where
+// that is not nil.
+type MessageAttribute struct {
+	Type, Text string
+	Binary     []byte
+}
+
+// ProcessBatch handles messages that somebody else received from the worker's
+// queue, in their order, and returns the ids of those that are not through: he is
+// to leave these in the queue and to delete all others. Groups go in parallel, up
+// to Concurrency, and a group stops at its first failure: its later messages are
+// returned untried. A dead event is sent to the dead-letter queue and is through.
+//
+// A message that failed is hidden for its backoff, by its receipt where there is
+// one. The attempts end with ctx and must leave time to record them: ctx should
+// end some seconds before the process is stopped. The rest of what the package
+// promises holds as it does for Run, which must not be called on the same Worker.
+func (w *Worker) ProcessBatch(ctx context.Context, messages []Message) (failed []string) {
+	now := time.Now()
+	all := make([]*held, len(messages))
+	for i, m := range messages {
+		all[i] = newHeldOf(m, now)
+	}
+	var mu sync.Mutex
+	var groups sync.WaitGroup
+	left := make(map[*held]bool)
+	for _, group := range byGroup(all, func(h *held) string { return h.group }) {
+		w.slots <- struct{}{}
+		groups.Go(func() {
+			defer func() { <-w.slots }()
+			back, delay := runGroup(group, func(h *held) (time.Duration, bool) {
+				if ctx.Err() != nil {
+					return 0, false
+				}
+				return w.settle(ctx, h)
+			})
+			w.putBack(ctx, withReceipt(back), delay)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, h := range back {
+				left[h] = true
+			}
+		})
+	}
+	groups.Wait()
+	for _, h := range all { // in the order given
+		if left[h] {
+			failed = append(failed, h.id)
+		}
+	}
+	return failed
+}
+
+// withReceipt are the messages that can be put back. Without the first of them,
+// which stopped the group, none is.
+func withReceipt(messages []*held) []*held {
+	for i, h := range messages {
+		if h.receipt == "" {
+			return messages[:i]
+		}
+	}
+	return messages
+}
