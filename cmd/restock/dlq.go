@@ -143,7 +143,7 @@ func (c *dlqListCommand) Run(inv *invocation) error {
 		if q.Held > 0 {
 			line += fmt.Sprintf(", %d more held by somebody else and not looked at", q.Held)
 		}
-		fmt.Fprintln(inv.stdout, line)
+		say(inv.stdout, "%s\n", line)
 	}
 	return nil
 }
@@ -191,9 +191,9 @@ func (c *dlqShowCommand) print(w io.Writer, e ops.Dossier) {
 	t.Render()
 	switch {
 	case e.Event != "":
-		fmt.Fprintln(w, e.Event)
+		say(w, "%s\n", e.Event)
 	case e.Message != "":
-		fmt.Fprintln(w, visible(e.Message))
+		say(w, "%s\n", visible(e.Message))
 	}
 }
 
@@ -235,7 +235,7 @@ func (c *dlqRedriveCommand) progress(inv *invocation) func(ops.Progress) {
 			return nil
 		}
 		return func(p ops.Progress) {
-			fmt.Fprintf(inv.stdout, "%d/%d %s %s %s%s\n", p.Done, p.Total, p.Event.Outcome, p.Event.Consumer, p.Event.EventID, warning(p.Event))
+			say(inv.stdout, "%d/%d %s %s %s%s\n", p.Done, p.Total, p.Event.Outcome, p.Event.Consumer, p.Event.EventID, warning(p.Event))
 		}
 	}
 	var bar *progressbar.ProgressBar
@@ -252,18 +252,18 @@ func (c *dlqRedriveCommand) print(w io.Writer, r ops.RedriveReport) {
 	for _, e := range r.Events {
 		switch {
 		case r.DryRun:
-			fmt.Fprintf(w, "%s %s %s %s%s\n", e.Outcome, e.Consumer, visible(e.Group), e.EventID, warning(e))
+			say(w, "%s %s %s %s%s\n", e.Outcome, e.Consumer, visible(e.Group), e.EventID, warning(e))
 		case e.Outcome == ops.OutcomeFailed || e.NewerDone > 0:
-			fmt.Fprintf(w, "%s %s %s%s\n", e.Outcome, e.Consumer, e.EventID, warning(e))
+			say(w, "%s %s %s%s\n", e.Outcome, e.Consumer, e.EventID, warning(e))
 		}
 	}
 	for _, id := range r.Missing {
-		fmt.Fprintln(w, "in no dead-letter queue:", id)
+		say(w, "in no dead-letter queue: %s\n", id)
 	}
 	if r.Held > 0 {
-		fmt.Fprintf(w, "%d messages were held by somebody else and not looked at; run it again later\n", r.Held)
+		say(w, "%d messages were held by somebody else and not looked at; run it again later\n", r.Held)
 	}
-	fmt.Fprintf(w, "%d planned, %d sent, %d handled already, %d failed\n",
+	say(w, "%d planned, %d sent, %d handled already, %d failed\n",
 		r.Count(ops.OutcomePlanned), r.Count(ops.OutcomeSent), r.Count(ops.OutcomeHandled), r.Count(ops.OutcomeFailed))
 }
 
@@ -303,7 +303,7 @@ func (c *dlqPurgeCommand) Run(inv *invocation) error {
 		return printJSON(inv.stdout, purged)
 	}
 	for _, q := range purged {
-		fmt.Fprintf(inv.stdout, "%s: about %d messages purged\n", q.Queue, q.Waiting+q.Held)
+		say(inv.stdout, "%s: about %d messages purged\n", q.Queue, q.Waiting+q.Held)
 	}
 	return nil
 }
@@ -315,7 +315,7 @@ func (c *dlqPurgeCommand) confirm(inv *invocation, stdin *os.File) error {
 	case !isTerminal(stdin) || !isTerminal(inv.stderr):
 		return &setupError{errors.New("purging cannot be undone: say --yes")}
 	}
-	fmt.Fprintf(inv.stderr, "This deletes the dead events of %s for good. Type its name to go on: ", c.Consumer)
+	say(inv.stderr, "This deletes the dead events of %s for good. Type its name to go on: ", c.Consumer)
 	answer, err := bufio.NewReader(stdin).ReadString('\n')
 	if err != nil || strings.TrimSpace(answer) != c.Consumer {
 		return &setupError{errors.New("not purged")}

@@ -15,6 +15,9 @@ import (
 	"github.com/restock-dev/restock/internal/ops"
 )
 
+// say prints. A reader that is gone is told nothing, and stops nothing.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

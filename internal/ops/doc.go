@@ -41,5 +41,13 @@
 // of it are moved to the queue's end first, as copies before they are deleted.
 // Messages without a sequence keep their place behind the one before them.
 //
+// An event that dies again is in the dead-letter queue again, and a redrive that
+// is under way leaves it there.
+//
+// The databases are used as schema.RoleMaintenance, which reads the tables about
+// events and changes of an inbox what a redrive changes. In SQS it takes the
+// rights to receive, delete, change visibility, purge and send on the dead-letter
+// queues and to send on the consumers' queues.
+//
 // Memory is bounded by the bodies held, not by what is in the queues.
 package ops

@@ -13,12 +13,10 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
-// The states of an inbox row.
+// The states of an inbox row that matter here.
 const (
-	stateClaimed = "claimed"
-	stateFailed  = "failed"
-	stateDone    = "done"
-	stateDead    = "dead"
+	stateDone = "done"
+	stateDead = "dead"
 )
 
 // page bounds how many rows a query takes or gives.
@@ -295,7 +293,7 @@ func (b *books) done(ctx context.Context, events []later) (map[uuid.UUID]bool, e
 func (b *books) revive(ctx context.Context, l *letter) (was row, redrive uuid.UUID, err error) {
 	redrive, err = uuid.Parse(l.messageID)
 	if err != nil {
-		redrive, err = uuid.NewSHA1(uuid.NameSpaceURL, []byte(l.messageID)), nil
+		redrive = uuid.NewSHA1(uuid.NameSpaceURL, []byte(l.messageID))
 	}
 	if l.row.state == "" {
 		if err := b.find(ctx, []*letter{l}); err != nil {
