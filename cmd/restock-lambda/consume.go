@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
@@ -20,13 +22,32 @@ import (
 )
 
 // newHandler makes the handler of one consumer, given its database.
-type newHandler func(f flags, pool *pgxpool.Pool) (consumers.Handler, error)
+type newHandler func(f flags, cfg aws.Config, pool *pgxpool.Pool) (consumers.Handler, error)
 
-func newFactory(f flags, pool *pgxpool.Pool) (consumers.Handler, error) {
+func newFactory(f flags, _ aws.Config, pool *pgxpool.Pool) (consumers.Handler, error) {
 	if f.FactoryAPI == "" {
-		return nil, errNoFactory
+		return nil, errors.New("no factory: set RESTOCK_FACTORY_API")
 	}
 	return consumers.NewFactory(consumers.FactoryConfig{URL: f.FactoryAPI, Pool: pool})
+}
+
+func newAds(f flags, cfg aws.Config, pool *pgxpool.Pool) (consumers.Handler, error) {
+	if f.AdsFrom == "" {
+		return nil, errors.New("no sender: set RESTOCK_ADS_FROM")
+	}
+	return consumers.NewAds(consumers.AdsConfig{
+		Pool: pool, SES: sesv2.NewFromConfig(cfg), From: f.AdsFrom, ConfigurationSet: f.SESConfigurationSet,
+	})
+}
+
+func newVIP(f flags, _ aws.Config, _ *pgxpool.Pool) (consumers.Handler, error) {
+	return consumers.NewVIP(consumers.VIPConfig{Threshold: f.VIPThreshold})
+}
+
+func newMarketing(f flags, _ aws.Config, _ *pgxpool.Pool) (consumers.Handler, error) {
+	return consumers.NewMarketing(consumers.MarketingConfig{
+		URL: f.MarketingWebhookURL, Secrets: f.MarketingSecrets, AllowedPrefixes: f.MarketingAllow,
+	})
 }
 
 // consumerOf makes the function of the consumer that the flags name.
@@ -37,12 +58,10 @@ func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logge
 			return nil, err
 		}
 		pc.MaxConns = f.MaxConns
+		// A message is deleted on the word of the inbox, whatever the database's default is.
+		pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
 		pc.ConnConfig.RuntimeParams["application_name"] = "restock_lambda_" + f.Consumer
 		pool, err := pgxpool.NewWithConfig(ctx, pc)
-		if err != nil {
-			return nil, err
-		}
-		handler, err := handlerOf(f, pool)
 		if err != nil {
 			return nil, err
 		}
@@ -51,12 +70,16 @@ func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logge
 			return nil, fmt.Errorf("read the AWS configuration: %w", err)
 		}
 		cfg.HTTPClient = awshttp.Wrap(cfg.HTTPClient, 8)
+		handler, err := handlerOf(f, cfg, pool)
+		if err != nil {
+			return nil, err
+		}
 		client := sqs.NewFromConfig(cfg)
 		queue, err := topology.FindQueue(ctx, client, f.Consumer)
 		if err != nil {
 			return nil, err
 		}
-		interest, _ := schema.InterestOf(f.Consumer, schema.DefaultVIPThreshold)
+		interest, _ := schema.InterestOf(f.Consumer, f.VIPThreshold)
 		worker, err := consumers.New(consumers.Config{
 			Interest: interest, QueueURL: queue.URL, DLQURL: queue.DLQURL, SQS: client, Pool: pool, Handler: handler,
 			Concurrency: f.Concurrency, Lease: f.Lease, Logger: log,

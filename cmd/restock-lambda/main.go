@@ -12,11 +12,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,20 +48,33 @@ type flags struct {
 
 	FactoryAPI string `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory."`
 
+	AdsFrom             string `env:"RESTOCK_ADS_FROM" placeholder:"ADDRESS" help:"Sender of the mails to the ads' managers."`
+	SESConfigurationSet string `name:"ses-configuration-set" env:"RESTOCK_SES_CONFIGURATION_SET" placeholder:"NAME" help:"Configuration set of the mails."`
+
+	VIPThreshold int64 `name:"vip-threshold" default:"${vipthreshold}" env:"RESTOCK_VIP_THRESHOLD" help:"Units in one order that make its customer VIP."`
+
+	MarketingWebhookURL string         `name:"marketing-webhook-url" env:"RESTOCK_MARKETING_WEBHOOK_URL" placeholder:"URL" help:"Where the marketing system takes webhooks."`
+	MarketingSecrets    []string       `env:"RESTOCK_MARKETING_SECRETS" placeholder:"whsec_…" help:"Active secrets; each signs."`
+	MarketingAllow      []netip.Prefix `env:"RESTOCK_MARKETING_ALLOW" placeholder:"PREFIX" help:"Addresses that the webhook's host may have though they are not global."`
+
 	PublicURL       string   `name:"public-url" env:"RESTOCK_PUBLIC_URL" placeholder:"URL" help:"Where the factory reaches stock-increase."`
 	CallbackSecrets []string `env:"RESTOCK_CALLBACK_SECRETS" help:"One or two secrets, the same as the API's."`
 }
 
 // functions makes each function's handler. A consumer joins by a line here.
 var functions = map[string]func(context.Context, flags, zerolog.Logger) (any, error){
-	schema.ConsumerFactory: consumerOf(newFactory),
-	"stock-increase":       newStockIncrease,
+	schema.ConsumerFactory:   consumerOf(newFactory),
+	schema.ConsumerAds:       consumerOf(newAds),
+	schema.ConsumerVIP:       consumerOf(newVIP),
+	schema.ConsumerMarketing: consumerOf(newMarketing),
+	"stock-increase":         newStockIncrease,
 }
 
 // setup makes the handler that the flags and the environment ask for.
 func setup(ctx context.Context, args []string, stderr io.Writer) (handler any, err error) {
 	var f flags
-	parser, err := kong.New(&f, kong.Name("restock-lambda"), kong.Writers(stderr, stderr), kong.Exit(func(int) {}))
+	parser, err := kong.New(&f, kong.Name("restock-lambda"), kong.Writers(stderr, stderr), kong.Exit(func(int) {}),
+		kong.Vars{"vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold)})
 	if err != nil {
 		return nil, err
 	}
@@ -90,5 +104,3 @@ func names() []string {
 	slices.Sort(all)
 	return all
 }
-
-var errNoFactory = errors.New("no factory: set RESTOCK_FACTORY_API")

@@ -32,7 +32,7 @@ type dlqCommand struct {
 type dlqFlags struct {
 	DatabaseURL          string        `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store's database, as restock_maintenance."`
 	CustomersDatabaseURL string        `env:"RESTOCK_CUSTOMERS_DATABASE_URL" placeholder:"URL" help:"The customers' database, as restock_maintenance: vip and marketing keep their inbox there. Without it those two are left out."`
-	VIPThreshold         int64         `name:"vip-threshold" default:"100" env:"RESTOCK_VIP_THRESHOLD" help:"Units in one order that make a customer VIP."`
+	VIPThreshold         int64         `name:"vip-threshold" default:"${vipthreshold}" env:"RESTOCK_VIP_THRESHOLD" help:"Units in one order that make a customer VIP."`
 	Visibility           time.Duration `default:"5m" help:"How long messages stay hidden from others should this command die."`
 	JSON                 bool          `name:"json" help:"Print JSON."`
 }
@@ -70,11 +70,10 @@ func (f dlqFlags) connect(inv *invocation, url string) (*pgxpool.Pool, error) {
 	if url == "" {
 		return nil, nil
 	}
-	flag := databaseFlag{DatabaseURL: url}
-	if err := flag.reach(inv); err != nil {
+	if err := reach(inv, "the database", url); err != nil {
 		return nil, err
 	}
-	return flag.pool(inv, "restock_dlq", 8)
+	return newPool(inv, url, "restock_dlq", 8)
 }
 
 func (f dlqFlags) assemble(inv *invocation, names []string, client *sqs.Client, store, customers *pgxpool.Pool) (*ops.DLQ, error) {
