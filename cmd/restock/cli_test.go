@@ -108,7 +108,8 @@ func TestCannotBegin(t *testing.T) {
 		"relay, no topic":              {append([]string{"relay", "--topic-arn", "x"}, db...), "not the ARN of a FIFO topic"},
 		"relay, no db":                 {append(append([]string{"relay"}, db...), arn...), "the database cannot be reached"},
 		"consume, whom":                {append([]string{"consume", "nobody"}, db...), "nobody"},
-		"consume, no API":              {append([]string{"consume"}, db...), "--factory-api"},
+		"consume, no API":              {append([]string{"consume", "factory"}, db...), "--factory-api"},
+		"consume, no sender":           {append([]string{"consume"}, db...), "consumer ads: set --ads-from"},
 		"consume, no store":            {[]string{"consume", "factory", "--factory-api", "http://127.0.0.1:1"}, "consumer factory: set --database-url or RESTOCK_DATABASE_URL"},
 		"consume, no customers":        {append([]string{"consume", "vip"}, db...), "consumer vip: set --customers-database-url or RESTOCK_CUSTOMERS_DATABASE_URL"},
 		"consume, customers not there": {[]string{"consume", "vip", "--customers-database-url", "postgres://nobody@127.0.0.1:1/customers"}, "the customers database cannot be reached"},
@@ -131,7 +132,7 @@ func TestCannotBegin(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory"} {
+	for _, command := range []string{"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory", "marketing", "dlq", "dlq list"} {
 		code, out, errs := restock(t, nil, strings.Fields(command+" -h")...)
 		require.Zero(t, code, errs)
 		require.Contains(t, out, "Usage: restock")
