@@ -15,11 +15,11 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
-// 5,000 dead events of 300 groups, far more than memory may hold and than the
+// 1,500 dead events of 90 groups, far more than memory may hold and than the
 // queue shows at once: all are listed, and all go, in order.
 func TestMany(t *testing.T) {
-	const events, groups = 5000, 300
-	w := setup(t, func(c *ops.DLQConfig) { c.Memory = 2 << 20 })
+	const events, groups = 1500, 90
+	w := setup(t, func(c *ops.DLQConfig) { c.Memory = 600 << 10 })
 	w.bury(events, groups)
 	require.Len(t, w.list("factory"), events)
 	w.requireDead(events)
