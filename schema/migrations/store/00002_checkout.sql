@@ -18,12 +18,13 @@
 -- lock and calls in a statement of its own, so that it sees all that was
 -- committed before.
 -- +goose StatementBegin
-CREATE FUNCTION standing_replenishment(p_sku text, p_cooldown interval) RETURNS uuid LANGUAGE sql AS $$
-    SELECT coalesce(
+CREATE FUNCTION standing_replenishment(p_sku text, p_cooldown interval) RETURNS uuid LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN coalesce(
         (SELECT id FROM replenishments WHERE sku = p_sku AND state IN ('requested', 'accepted')),
         (SELECT id FROM replenishments WHERE sku = p_sku AND state = 'refused' AND closed_at > now() - p_cooldown
           ORDER BY closed_at DESC LIMIT 1));
-$$;
+END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
