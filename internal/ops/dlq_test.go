@@ -22,14 +22,16 @@ var everything = ops.Selection{All: true}
 
 func TestListShowsEveryEventOnce(t *testing.T) {
 	w := setup(t)
-	want := w.die(3, 4)
+	// With the copy no more than one receive shows: what lies deeper in a group
+	// stays hidden behind what is in hand.
+	want := w.die(2, 4)
 	first := want["G00"][0]
 	// Sent twice, as after a crash.
 	w.repeat(first)
-	w.requireDead(13)
+	w.requireDead(9)
 	for range 2 { // looking changes nothing
 		events := w.list()
-		require.Len(t, events, 12)
+		require.Len(t, events, 8)
 		for i, e := range events {
 			require.Equal(t, want[e.Group][i%4], e.EventID, "by group and sequence")
 			require.Equal(t, "factory", e.Consumer)
@@ -42,7 +44,7 @@ func TestListShowsEveryEventOnce(t *testing.T) {
 			require.WithinDuration(t, time.Now(), e.Since, time.Minute)
 		}
 		require.Equal(t, 2, events[0].Messages)
-		w.requireDead(13)
+		w.requireDead(9)
 	}
 	require.Empty(t, w.list("ads"))
 	_, err := w.dlq.List(t.Context(), "nobody")
