@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds a wait for something that must happen.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // lockProduct holds a product's row, as a slow transaction would.
 func (s *shop) lockProduct(sku string) (release func()) {

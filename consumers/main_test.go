@@ -42,7 +42,9 @@ func TestMain(m *testing.M) {
 
 const (
 	password = "only-for-tests"
-	patience = 20 * time.Second
+	// patience is more than a visibility timeout: a poll that a stop has cut may
+	// have taken a message, which then comes back by itself.
+	patience = 90 * time.Second
 )
 
 // The two databases that consumers have their inbox in, each with their role.
