@@ -142,7 +142,7 @@ func TestFaultDelayEndsWithTheCaller(t *testing.T) {
 		_, err := b.tryPublish(topic, "m")
 		published <- err
 	}()
-	require.Eventually(t, func() bool { return b.server.Faults().Hits(id) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.server.Faults().Hits(id) == 1 }, 60*time.Second, time.Millisecond)
 	b.server.Faults().GoAway()
 	require.Error(t, <-published)
 }

@@ -179,7 +179,7 @@ func TestCallbackIsRepeatedUntilItIsTaken(t *testing.T) {
 	for range 3 {
 		<-b.calls
 	}
-	require.Eventually(t, func() bool { return b.factory.Productions()[0].Callbacks == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.factory.Productions()[0].Callbacks == 1 }, 60*time.Second, time.Millisecond)
 	require.Equal(t, 3, b.factory.Productions()[0].Tries)
 }
 
@@ -188,7 +188,7 @@ func TestCallbackThatWillNeverBeTakenIsGivenUp(t *testing.T) {
 	b := setup(t, localfactory.Config{}, http.StatusForbidden)
 	b.mustPost("k1")
 	<-b.calls
-	require.Eventually(t, func() bool { return b.factory.Productions()[0].Tries == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.factory.Productions()[0].Tries == 1 }, 60*time.Second, time.Millisecond)
 	require.Equal(t, 0, b.factory.Productions()[0].Callbacks)
 	require.Equal(t, "call back: answered 403", b.factory.Productions()[0].LastError)
 }
