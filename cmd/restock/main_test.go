@@ -2,28 +2,27 @@ package main
 
 import (
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
 )
 
-// binary is the program under test, built once.
+// binary is the program under test: this test binary, which is the program where
+// asProgram says so. It is built already, with the race detector where the tests are.
 var binary string
 
+const asProgram = "RESTOCK_TEST_AS_PROGRAM"
+
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "restock-bin-*")
-	if err != nil {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	var err error
+	if binary, err = os.Executable(); err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(dir, "restock")
-	build := exec.Command("go", "build", "-o", binary, ".")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
+	if err := os.Setenv(asProgram, "yes"); err != nil {
 		panic(err)
 	}
-	code := pgtest.Main(m)
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(pgtest.Main(m))
 }
