@@ -28,9 +28,10 @@ type MessageAttribute struct {
 // returned untried. A dead event is sent to the dead-letter queue and is through.
 //
 // A message that failed is hidden for its backoff, by its receipt where there is
-// one. The attempts end with ctx and must leave time to record them: ctx should
-// end some seconds before the process is stopped. The rest of what the package
-// promises holds as it does for Run, which must not be called on the same Worker.
+// one, and one that was not tried, or cut, as in an outage. The attempts end with
+// ctx and must leave time to record them: ctx should end some seconds before the
+// process is stopped. The rest of what the package promises holds as it does for
+// Run, which must not be called on the same Worker.
 func (w *Worker) ProcessBatch(ctx context.Context, messages []Message) (failed []string) {
 	now := time.Now()
 	all := make([]*held, len(messages))
@@ -48,7 +49,13 @@ func (w *Worker) ProcessBatch(ctx context.Context, messages []Message) (failed [
 				if ctx.Err() != nil {
 					return 0, false
 				}
-				return w.settle(ctx, h)
+				delay, through := w.settle(ctx, h)
+				if !through && delay == 0 {
+					// Not tried for an open circuit, or cut. A worker that polls would pause; here
+					// the message would come back at once, until it was received too often.
+					delay = outageDelay(h.message)
+				}
+				return delay, through
 			})
 			w.putBack(ctx, withReceipt(back), delay)
 			mu.Lock()
