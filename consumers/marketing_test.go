@@ -615,3 +615,16 @@ func FuzzMarketingSignature(f *testing.F) {
 
 // discard is the log of a server whose clients hang up on purpose.
 func discard() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// A trace context made by hand is no header: it neither adds one nor holds up the
+// event for ever.
+func TestMarketingHostileTraceContext(t *testing.T) {
+	w, o := setupMarketing(t), newOffice(t)
+	e := w.append(schema.CustomerPromoted{CustomerID: "c", OrderID: uuid.New(), Quantity: 100})
+	e.Body = strings.Replace(e.Body, e.Traceparent, `00-aa\r\nX-Evil: 1`, 1)
+	delete(e.Attributes, "traceparent")
+	w.startMarketing(marketingAt(t, o.url()))
+	w.publish(e)
+	w.await(e.ID, "done")
+	require.Empty(t, o.Received()[0].Traceparent)
+}

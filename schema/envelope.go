@@ -37,11 +37,15 @@ func dataSchema(eventType string) string { return "urn:restock:" + eventType + "
 
 // Decode reads an event's body as it arrives at a consumer. What it refuses
 // will never become readable: not JSON, not CloudEvents 1.0, without an id or a
-// time, or of a type or version that is not known here.
+// time, or of a type or version that is not known here. A trace context that is
+// none is left out.
 func Decode(body []byte) (Envelope, error) {
 	var e Envelope
 	if err := json.Unmarshal(body, &e); err != nil {
 		return Envelope{}, fmt.Errorf("not an event: %w", err)
+	}
+	if TraceID(e.Traceparent) == "" {
+		e.Traceparent = ""
 	}
 	switch {
 	case e.SpecVersion != specVersion:

@@ -247,6 +247,20 @@ func TestTraceID(t *testing.T) {
 	require.Equal(t, "4bf92f3577b34da6a3ce929d0e0e4736", schema.TraceID(traceparent))
 	require.Empty(t, schema.TraceID(""))
 	require.Empty(t, schema.TraceID("00-short-x-01"))
+	require.Empty(t, schema.TraceID(traceparent+"-more"))
+	require.Empty(t, schema.TraceID(strings.Replace(traceparent, "4", "\n", 1)))
+}
+
+// A trace context that is none would be refused wherever it is sent on to, as a
+// header or as an attribute, and is no reason to refuse the event.
+func TestDecodeLeavesOutABadTraceContext(t *testing.T) {
+	for _, bad := range []string{"00-aa\r\nX-Evil: 1", strings.Repeat("0", 1<<16), "\x00"} {
+		e, err := schema.New(schema.NewID(), schema.CustomerPromoted{CustomerID: "c", OrderID: uuid.New(), Quantity: 100}, bad)
+		require.NoError(t, err)
+		got, err := schema.Decode([]byte(stamp(e)))
+		require.NoError(t, err)
+		require.Empty(t, got.Traceparent)
+	}
 }
 
 func FuzzDecode(f *testing.F) {
