@@ -70,11 +70,13 @@ type AdsConfig struct {
 //   - sending paused, account suspended, the day's quota used up, sender or domain
 //     not verified, configuration set unknown, key refused: held, which is
 //     unavailable with a longer wait. Nothing is lost while somebody mends it.
-//   - bad request: permanent, as is a recipient that is no address. It is dead with
-//     its reason, to be redriven once the product is corrected.
+//   - bad request, or the mail rejected for its address or for what is in it:
+//     permanent, as is a recipient that is no address. The same mail would be refused
+//     again, and hold up the product's resume meanwhile. It is dead with its reason,
+//     to be redriven once the product is corrected.
 //   - any other 5xx, a cut or a time-out once the request is sent: uncertain.
-//   - all else, such as a mail rejected for what is in it: a failure of this event,
-//     tried again until its attempts or its age are used up.
+//   - all else: a failure of this event, tried again until its attempts or its age
+//     are used up.
 //
 // No mail address is in an error, in effects or in a log.
 //

@@ -379,8 +379,8 @@ func TestAdsErrors(t *testing.T) {
 		"domain not verified":     {refuse("MailFromDomainNotVerifiedException", "not verified"), outage},
 		"recipient not verified":  {refuse("MessageRejected", "Email address is not verified: ads-manager@example.com"), outage},
 		"service unavailable":     {localaws.Rule{Effect: localaws.InternalError, Status: 503}, outage},
-		"mail rejected":           {refuse("MessageRejected", "invalid content"), want{burned: 3, outcome: "failed", mails: 1}},
-		"bad request":             {refuse("BadRequestException", "Illegal address ads-manager@example.com"), want{burned: 1, dead: true, outcome: "failed"}},
+		"mail rejected":           {refuse("MessageRejected", "ads-manager@example.com and the content are rejected"), want{burned: 1, dead: true, outcome: "failed"}},
+		"bad request":             {refuse("BadRequestException", "ads-manager@example.com and more are rejected"), want{burned: 1, dead: true, outcome: "failed"}},
 		"internal error":          {localaws.Rule{Effect: localaws.InternalError}, want{burned: 3, outcome: "uncertain", uncertain: 3, mails: 1}},
 		"cut before it is taken":  {localaws.Rule{Effect: localaws.Cut}, want{burned: 3, outcome: "uncertain", uncertain: 3, mails: 1}},
 		"taken and answer is cut": {localaws.Rule{Effect: localaws.DropAnswer}, want{burned: 3, outcome: "uncertain", uncertain: 3, mails: 4}},
@@ -397,7 +397,7 @@ func TestAdsErrors(t *testing.T) {
 			if test.want.dead {
 				row := w.settle(d.stop.ID, "dead")
 				require.Equal(t, 1, row.attempt)
-				require.Contains(t, row.lastError, "Illegal address (mail address)")
+				require.Contains(t, row.lastError, "(mail address) and")
 				w.awaitEmpty()
 				require.Len(t, w.deadLetters(), 1)
 				require.Equal(t, []string{"failed"}, w.calls(d.stop))

@@ -145,8 +145,8 @@ var (
 		"ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnrecognizedClientException", "InvalidClientTokenId",
 		"InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken",
 	}
-	// the mail itself, its recipient's address above all
-	sesRefused = []string{"BadRequestException", "BadRequest", "ValidationException", "ValidationError", "InvalidParameterValue"}
+	// the mail itself, its recipient's address or what is in it
+	sesRefused = []string{"BadRequestException", "BadRequest", "MessageRejected", "ValidationException", "ValidationError", "InvalidParameterValue"}
 	// what the texts of MessageRejected hold where it is not the mail that is refused
 	sesNotTheMail = []string{"not verified", "suspended", "paused", "disabled"}
 )

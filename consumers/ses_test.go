@@ -63,7 +63,7 @@ func TestMailerAnswers(t *testing.T) {
 		{400, "ExpiredTokenException", "expired", "", hold},
 		{400, "MessageRejected", "Email address is not verified. The following identities failed the check in region X: ads@donuts.example", "", hold},
 		{400, "MessageRejected", "Sending suspended for this account.", "", hold},
-		{400, "MessageRejected", "The message contains invalid content.", "", plain},
+		{400, "MessageRejected", "The message contains invalid content.", "", meaning{permanent: true}},
 		{400, "BadRequestException", "Illegal address", "", meaning{permanent: true}},
 		{400, "ValidationException", "to is wrong", "", meaning{permanent: true}},
 		{409, "ConflictException", "try again", "", plain},
