@@ -112,8 +112,8 @@ func refusal(name string, a answer) error {
 // retryAfterOf reads a Retry-After header: seconds, or a date.
 // https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
 func retryAfterOf(header string, now time.Time) time.Duration {
-	if s, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return min(time.Duration(s)*time.Second, maxRetryAfter)
+	if s, err := strconv.ParseUint(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(s, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(header)
 	if err != nil {

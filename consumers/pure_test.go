@@ -128,7 +128,7 @@ func TestRetryAfter(t *testing.T) {
 		"0":                             0,
 		"-3":                            0,
 		"soon":                          0,
-		"99999999999999":                0,
+		"99999999999999999999":          maxRetryAfter,
 		"86400":                         maxRetryAfter,
 		"Fri, 02 Jan 2026 03:05:05 GMT": time.Minute,
 		"Fri, 02 Jan 2026 03:00:00 GMT": 0,
