@@ -87,14 +87,14 @@ func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logge
 		if err != nil {
 			return nil, err
 		}
-		return function{worker: worker, arn: queue.ARN}.handle, nil
+		return function{worker: worker, queue: schema.QueueName(f.Consumer)}.handle, nil
 	}
 }
 
 // function is a consumer behind an event source.
 type function struct {
 	worker *consumers.Worker
-	arn    string // of the consumer's queue
+	queue  string // the name of the consumer's
 }
 
 // batchResponse is what an event source with ReportBatchItemFailures wants:
@@ -113,8 +113,8 @@ func (f function) handle(ctx context.Context, event events.SQSEvent) (batchRespo
 	messages := make([]consumers.Message, len(event.Records))
 	for i, r := range event.Records {
 		switch {
-		case r.EventSourceARN != f.arn:
-			return batchResponse{}, fmt.Errorf("the event source is %s and this function is for %s: mend its trigger", r.EventSourceARN, f.arn)
+		case !strings.HasSuffix(r.EventSourceARN, ":"+f.queue):
+			return batchResponse{}, fmt.Errorf("the event source is %q and this function is for %s: mend its trigger", r.EventSourceARN, f.queue)
 		case r.MessageId == "":
 			return batchResponse{}, errors.New("a record has no messageId: this is no batch of SQS")
 		}

@@ -114,8 +114,23 @@ func TestWrongTrigger(t *testing.T) {
 	o := w.invoke(event, enough)
 	require.True(t, o.failed)
 	require.Contains(t, string(o.body), "mend its trigger")
+	require.Empty(t, w.asked)
 	// The function lives on.
 	require.JSONEq(t, `{"batchItemFailures":[]}`, string(w.invoke(map[string]any{"Records": nil}, enough).body))
+}
+
+// An emulator may say another account or region than the queue has. What tells a
+// wrong trigger is the queue's name.
+func TestTriggerOfAnotherAccount(t *testing.T) {
+	w := newWorld(t)
+	w.startFactory()
+	w.request("A", "A1")
+	event, received := w.batch()
+	for _, r := range event["Records"].([]map[string]any) {
+		r["eventSourceARN"] = "arn:aws:sqs:us-east-1:123456789012:" + schema.QueueName("factory")
+	}
+	require.Empty(t, w.settle(received, w.invoke(event, enough)))
+	require.Equal(t, []string{"A1"}, w.asked)
 }
 
 func TestCannotBegin(t *testing.T) {
