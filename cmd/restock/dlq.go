@@ -113,12 +113,16 @@ func (f dlqFlags) assemble(inv *invocation, names []string, client *sqs.Client, 
 
 type dlqListCommand struct {
 	dlqFlags
-	Consumer string `arg:"" optional:"" enum:"factory,ads,vip,marketing," default:"" help:"Only this consumer's."`
+	Queue string `arg:"" optional:"" help:"Only those of this consumer, by its name or that of one of its queues."`
 }
 
 // Run lists.
 func (c *dlqListCommand) Run(inv *invocation) error {
-	d, done, err := c.open(inv, some(c.Consumer))
+	names, err := c.consumer()
+	if err != nil {
+		return err
+	}
+	d, done, err := c.open(inv, names)
 	if err != nil {
 		return err
 	}
@@ -145,6 +149,20 @@ func (c *dlqListCommand) Run(inv *invocation) error {
 		say(inv.stdout, "%s\n", line)
 	}
 	return nil
+}
+
+// consumer is the one that the argument means, none where it is left out.
+func (c *dlqListCommand) consumer() ([]string, error) {
+	if c.Queue == "" {
+		return nil, nil
+	}
+	for _, in := range schema.Interests(c.VIPThreshold) {
+		name := in.Consumer
+		if slices.Contains([]string{name, schema.QueueName(name), schema.DLQName(name), schema.SubscriptionDLQName(name)}, c.Queue) {
+			return some(name), nil
+		}
+	}
+	return nil, &setupError{fmt.Errorf("no consumer and no queue of one is called %q: there are %s", c.Queue, strings.Join(consumerNames(), ", "))}
 }
 
 type dlqShowCommand struct {

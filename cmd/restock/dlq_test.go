@@ -78,6 +78,11 @@ func TestDLQCommand(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &listing))
 	require.Equal(t, id, listing.Events[0].EventID)
 	require.Equal(t, 3, listing.Events[0].Attempts)
+	for _, name := range []string{"restock-factory.fifo", "restock-factory-dlq.fifo", "restock-factory-sub-dlq.fifo"} {
+		code, out, errs = command(t, env, "dlq", "list", name)
+		require.Zero(t, code, errs)
+		require.Contains(t, out, id.String())
+	}
 	code, out, errs = command(t, env, "dlq", "show", id.String())
 	require.Zero(t, code, errs)
 	require.Contains(t, out, `  "specversion": "1.0"`)
@@ -102,6 +107,7 @@ func TestDLQCommand(t *testing.T) {
 		{"dlq", "redrive", "--all", "--consumer", "factory"},
 		{"dlq", "redrive", "no-uuid"},
 		{"dlq", "list", "nobody"},
+		{"dlq", "list", "restock-nobody-dlq.fifo"},
 		{"dlq", "list", "vip"}, // without the customers' database
 		{"dlq", "list", "--database-url", "postgres://127.0.0.1:1/x"},
 	} {
