@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/restock-dev/restock/schema"
 )
@@ -156,15 +157,31 @@ func (d *DLQ) List(ctx context.Context, consumers ...string) (Listing, error) {
 	if err != nil {
 		return Listing{}, err
 	}
+	each, err := inParallel(chosen, func(c *consumer) (Listing, error) { return d.survey(ctx, c) })
+	if err != nil {
+		return Listing{}, fmt.Errorf("list dead letters of %w", err)
+	}
 	all := Listing{Events: []DeadEvent{}, Queues: []QueueCount{}}
-	for _, c := range chosen {
-		l, err := d.survey(ctx, c)
-		if err != nil {
-			return Listing{}, fmt.Errorf("list dead letters of %s: %w", c.name, err)
-		}
+	for _, l := range each {
 		all.Events, all.Queues = append(all.Events, l.Events...), append(all.Queues, l.Queues...)
 	}
 	return all, nil
+}
+
+// inParallel looks at each consumer, at all of them at once: most of the time is
+// spent waiting for queues to say that they have no more.
+func inParallel[T any](consumers []*consumer, look func(*consumer) (T, error)) ([]T, error) {
+	all := make([]T, len(consumers))
+	var work errgroup.Group
+	for i, c := range consumers {
+		work.Go(func() (err error) {
+			if all[i], err = look(c); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			return nil
+		})
+	}
+	return all, work.Wait()
 }
 
 // survey walks a consumer's dead-letter queues and puts everything back.

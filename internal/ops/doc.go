@@ -20,8 +20,8 @@
 //
 // Of a group, a FIFO queue gives out its first messages only, until those are
 // gone: ten at most, and fewer where others filled the page. What is behind them
-// is listed from the inbox and marked hidden. Only messages of the subscription's queue have no inbox row and cannot
-// be known before their turn.
+// is listed from the inbox and marked hidden. Only messages of the subscription's
+// queue have no inbox row and cannot be known before their turn.
 //
 // # Redrive
 //

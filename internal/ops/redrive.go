@@ -123,11 +123,11 @@ func (d *DLQ) Redrive(ctx context.Context, s Selection, o RedriveOptions) (Redri
 
 // plan is a dry run.
 func (d *DLQ) plan(ctx context.Context, s Selection, chosen []*consumer, report *RedriveReport) error {
-	for _, c := range chosen {
-		l, err := d.survey(ctx, c)
-		if err != nil {
-			return fmt.Errorf("plan redrive of %s: %w", c.name, err)
-		}
+	each, err := inParallel(chosen, func(c *consumer) (Listing, error) { return d.survey(ctx, c) })
+	if err != nil {
+		return fmt.Errorf("plan redrive of %w", err)
+	}
+	for _, l := range each {
 		for _, e := range l.Events {
 			if !s.wants(e.EventID) {
 				continue

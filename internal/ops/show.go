@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -31,14 +32,11 @@ type Dossier struct {
 // Show tells all that is known of an event in the dead-letter queues, for each
 // consumer that has it there. It is ErrNotDead where none has.
 func (d *DLQ) Show(ctx context.Context, event uuid.UUID) ([]Dossier, error) {
-	var all []Dossier
-	for _, c := range d.consumers {
-		some, err := d.show(ctx, c, event)
-		if err != nil {
-			return nil, fmt.Errorf("show event %s of %s: %w", event, c.name, err)
-		}
-		all = append(all, some...)
+	each, err := inParallel(d.consumers, func(c *consumer) ([]Dossier, error) { return d.show(ctx, c, event) })
+	if err != nil {
+		return nil, fmt.Errorf("show event %s of %w", event, err)
 	}
+	all := slices.Concat(each...)
 	if len(all) == 0 {
 		return nil, fmt.Errorf("event %s is %w", event, ErrNotDead)
 	}
