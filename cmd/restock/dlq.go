@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/rs/zerolog"
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/restock-dev/restock/internal/ops"
@@ -77,7 +78,11 @@ func (f dlqFlags) connect(inv *invocation, url string) (*pgxpool.Pool, error) {
 }
 
 func (f dlqFlags) assemble(inv *invocation, names []string, client *sqs.Client, store, customers *pgxpool.Pool) (*ops.DLQ, error) {
-	cfg := ops.DLQConfig{SQS: client, Visibility: f.Visibility, Logger: inv.log.With().Str("part", "dlq").Logger()}
+	log := inv.log.With().Str("part", "dlq").Logger()
+	if isTerminal(inv.stderr) { // a line for each event would run through the progress bar
+		log = log.Level(max(log.GetLevel(), zerolog.WarnLevel))
+	}
+	cfg := ops.DLQConfig{SQS: client, Visibility: f.Visibility, Logger: log}
 	for _, in := range schema.Interests(f.VIPThreshold) {
 		named := slices.Contains(names, in.Consumer)
 		if len(names) > 0 && !named {
