@@ -196,9 +196,9 @@ func (c *dlqShowCommand) Run(inv *invocation) error {
 }
 
 func (c *dlqShowCommand) print(w io.Writer, e ops.Dossier) {
-	t := newTable(w, "event", e.EventID.String())
+	t := newTable(w)
 	t.AppendRows([]table.Row{
-		{"consumer", e.Consumer}, {"queue", e.Queue}, {"type", kind(e.Type)}, {"group", visible(e.Group)}, {"sequence", sequence(e.Sequence)},
+		{"event", e.EventID}, {"consumer", e.Consumer}, {"queue", e.Queue}, {"type", kind(e.Type)}, {"group", visible(e.Group)}, {"sequence", sequence(e.Sequence)},
 		{"age", age(e.Since)}, {"state", e.State}, {"attempts", e.Attempts}, {"reason", visible(e.Reason)}, {"remark", remark(e.DeadEvent)},
 	})
 	if e.ReplayID != nil {

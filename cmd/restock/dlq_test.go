@@ -86,6 +86,7 @@ func TestDLQCommand(t *testing.T) {
 	code, out, errs = command(t, env, "dlq", "show", id.String())
 	require.Zero(t, code, errs)
 	require.Contains(t, out, `  "specversion": "1.0"`)
+	require.Contains(t, out, id.String(), "as dlq redrive takes it")
 
 	code, out, errs = command(t, env, "dlq", "redrive", "--all", "--dry-run")
 	require.Zero(t, code, errs)

@@ -96,6 +96,8 @@ func TestShow(t *testing.T) {
 	require.Contains(t, e.Reason, "refused")
 	require.Len(t, e.Effects, 1)
 	require.Equal(t, "failed", e.Effects[0].Outcome)
+	require.Contains(t, e.Message, "stock-increase/1?sig=redacted")
+	require.NotContains(t, e.Message+e.Event, "secret", "with it anybody could raise the stock")
 	_, err = w.dlq.Show(t.Context(), uuid.New())
 	require.ErrorIs(t, err, ops.ErrNotDead)
 	w.requireDead(4)
@@ -392,7 +394,7 @@ func TestWhatIsNoEvent(t *testing.T) {
 	dossier, err := w.dlq.Show(t.Context(), poison.EventID)
 	require.NoError(t, err)
 	require.Equal(t, "hello <world>", dossier[0].Message)
-	require.Equal(t, map[string]string{"color": "blue"}, dossier[0].Attributes)
+	require.Equal(t, map[string]string{"color": "blue? sig=redacted&more"}, dossier[0].Attributes)
 	require.Empty(t, dossier[0].Event)
 
 	// Redriven it dies again, as the same.

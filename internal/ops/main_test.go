@@ -166,7 +166,7 @@ func (w *world) put(url, group, body string) {
 	w.Helper()
 	_, err := w.queues.SendMessage(w.Context(), &sqs.SendMessageInput{
 		QueueUrl: &url, MessageBody: &body, MessageGroupId: &group, MessageDeduplicationId: aws.String(uuid.NewString()),
-		MessageAttributes: map[string]sqstypes.MessageAttributeValue{"color": {DataType: aws.String("String"), StringValue: aws.String("blue")}},
+		MessageAttributes: map[string]sqstypes.MessageAttributeValue{"color": {DataType: aws.String("String"), StringValue: aws.String("blue? sig=secret&more")}},
 	})
 	require.NoError(w, err)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/google/uuid"
@@ -19,8 +20,8 @@ var ErrNotDead = errors.New("in no dead-letter queue")
 // Dossier is all that is known of one dead event of one consumer.
 type Dossier struct {
 	DeadEvent
-	// Message is the body as received. Of a hidden event it is the outbox's, and
-	// empty where that has it no more.
+	// Message is the body as received, but for the signature of a callback. Of a
+	// hidden event it is the outbox's, and empty where that has it no more.
 	Message    string            `json:"message"`
 	Attributes map[string]string `json:"attributes"`
 	// Event is the event in the message, out of the SNS envelope and indented. It is
@@ -76,6 +77,10 @@ func (d *DLQ) show(ctx context.Context, c *consumer, event uuid.UUID) ([]Dossier
 	for i := range all {
 		e := &all[i]
 		e.noteNewer(newest)
+		e.Message = redact(e.Message)
+		for name, value := range e.Attributes {
+			e.Attributes[name] = redact(value)
+		}
 		e.Event = readable(e.Message)
 		id := identity{event: e.EventID}
 		if e.ReplayID != nil {
@@ -117,3 +122,9 @@ func readable(message string) string {
 	}
 	return b.String()
 }
+
+// signature is that of a callback's URL, in JSON or not.
+var signature = regexp.MustCompile(`\bsig=[^\s"'&\\]*`)
+
+// redact takes out what lets whoever reads it raise the stock.
+func redact(s string) string { return signature.ReplaceAllString(s, "sig=redacted") }
