@@ -123,7 +123,7 @@ type DeadEvent struct {
 	Since    time.Time  `json:"since"` // when it died, or came into the queue where the inbox does not tell
 	State    string     `json:"state"` // of the inbox row, empty without one
 	Attempts int        `json:"attempts"`
-	Reason   string     `json:"reason,omitempty"` // the last error
+	Reason   string     `json:"reason,omitempty"` // the last error, or that SNS could not deliver it
 	// Messages is how many of its messages were received: a crash may have left
 	// more than one. 0 is a hidden event, known from the inbox alone.
 	Messages int `json:"messages"`
@@ -327,6 +327,9 @@ func (l *letter) describe(c *consumer, newest map[string]int64) DeadEvent {
 	e := DeadEvent{
 		Consumer: c.name, Queue: l.queue.name(), EventID: l.event, ReplayID: optional(l.replay), Type: l.eventType,
 		Group: l.group, Sequence: l.sequence, Since: l.since(), State: l.row.state, Attempts: l.row.attempt, Reason: l.row.reason, Messages: 1,
+	}
+	if e.Reason == "" && l.queue == c.dlqs[1] {
+		e.Reason = "SNS could not deliver it to " + c.queue.name()
 	}
 	e.noteNewer(newest)
 	return e

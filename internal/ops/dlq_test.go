@@ -368,6 +368,7 @@ func TestSubscriptionQueue(t *testing.T) {
 	require.Equal(t, "restock-factory-sub-dlq.fifo", events[0].Queue)
 	require.Equal(t, first.ID, events[0].EventID)
 	require.Empty(t, events[0].State, "no consumer has seen it")
+	require.Contains(t, events[0].Reason, "SNS could not deliver it")
 	require.Equal(t, "restock-factory-dlq.fifo", events[1].Queue)
 
 	require.Equal(t, 3, w.redrive(ops.Selection{Consumers: []string{"factory"}}).Count(ops.OutcomeSent))
