@@ -242,7 +242,7 @@ func (c *dlqRedriveCommand) Run(inv *invocation) error {
 	if c.JSON {
 		err = errors.Join(err, printJSON(inv.stdout, report))
 	} else {
-		c.print(inv.stdout, report)
+		c.print(inv, report)
 	}
 	if failed := report.Count(ops.OutcomeFailed); err == nil && failed+len(report.Missing) > 0 {
 		err = fmt.Errorf("%d events failed and %d are in no dead-letter queue; run the redrive again for those that failed", failed, len(report.Missing))
@@ -270,12 +270,13 @@ func (c *dlqRedriveCommand) progress(inv *invocation) func(ops.Progress) {
 	}
 }
 
-func (c *dlqRedriveCommand) print(w io.Writer, r ops.RedriveReport) {
+func (c *dlqRedriveCommand) print(inv *invocation, r ops.RedriveReport) {
+	w, hadBar := inv.stdout, isTerminal(inv.stderr)
 	for _, e := range r.Events {
 		switch {
 		case r.DryRun:
 			say(w, "%s %s %s %s%s\n", e.Outcome, e.Consumer, visible(e.Group), e.EventID, warning(e))
-		case e.Outcome == ops.OutcomeFailed || e.NewerDone > 0:
+		case hadBar && (e.Outcome == ops.OutcomeFailed || e.NewerDone > 0):
 			say(w, "%s %s %s%s\n", e.Outcome, e.Consumer, e.EventID, warning(e))
 		}
 	}
