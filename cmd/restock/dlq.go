@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -243,6 +244,10 @@ func (c *dlqRedriveCommand) Run(inv *invocation) error {
 		err = errors.Join(err, printJSON(inv.stdout, report))
 	} else {
 		c.print(inv, report)
+	}
+	if errors.Is(err, context.Canceled) {
+		// Not wrapped: to be told to stop is no success here.
+		return errors.New("stopped before its end: run the redrive again for what is left")
 	}
 	if failed := report.Count(ops.OutcomeFailed); err == nil && failed+len(report.Missing) > 0 {
 		err = fmt.Errorf("%d events failed and %d are in no dead-letter queue; run the redrive again for those that failed", failed, len(report.Missing))

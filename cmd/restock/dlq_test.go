@@ -2,6 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -118,4 +123,35 @@ func TestDLQCommand(t *testing.T) {
 	code, out, errs = command(t, env, "dlq", "purge", "factory", "--yes")
 	require.Zero(t, code, errs)
 	require.Contains(t, out, "restock-factory-dlq.fifo: about 0 messages purged")
+}
+
+// A redrive that is told to stop has not done what it was asked for.
+func TestRedriveThatIsStopped(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t, store)
+	server := launch(t, nil, "localaws", "--addr", "127.0.0.1:0", "--log-level", "warn")
+	to, err := url.Parse(server.endpoints["aws"])
+	require.NoError(t, err)
+	next, receiving := httputil.NewSingleHostReverseProxy(to), make(chan struct{}, 10)
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Amz-Target") != "AmazonSQS.ReceiveMessage" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body) // only then is it seen that the client is gone
+		receiving <- struct{}{}
+		<-r.Context().Done()
+	}))
+	defer slow.Close()
+	cmd := exec.Command(binary, "dlq", "redrive", "--consumer", "factory")
+	cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+slow.URL, "AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		"RESTOCK_DATABASE_URL="+db.DSN)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	require.NoError(t, cmd.Start())
+	<-receiving
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.ErrorAs(t, cmd.Wait(), new(*exec.ExitError))
+	require.Equal(t, 1, cmd.ProcessState.ExitCode())
+	require.Contains(t, errs.String(), "stopped before its end")
 }
