@@ -42,8 +42,8 @@ var mayImport = map[string][]string{
 	"internal/console":  {"internal/ops"},
 }
 
-// standInFolders run in place of real services.
-var standInFolders = []string{"internal/localaws", "internal/localpg", "internal/localfactory", "internal/localmarketing"}
+// standInFolders run in place of real services, or are for tests with those that do.
+var standInFolders = []string{"internal/localaws", "internal/localpg", "internal/localfactory", "internal/localmarketing", "internal/matrix"}
 
 // toolFolders may know everything: the wiring, and the programs that measure.
 var toolFolders = []string{"cmd", "bench"}
