@@ -92,11 +92,16 @@ func setup(t *testing.T) *world {
 
 func setupOf(t *testing.T, consumer string, database pgtest.Template, role string) *world {
 	t.Helper()
+	return setupWith(t, consumer, database, role, localaws.Config{})
+}
+
+func setupWith(t *testing.T, consumer string, database pgtest.Template, role string, cfg localaws.Config) *world {
+	t.Helper()
 	t.Parallel()
 	w := &world{T: t, consumer: consumer, role: role, db: pgtest.NewDatabase(t, database)}
 	w.owner = w.connect(w.db.DSN)
 	w.pool = w.consumersPool()
-	server, err := localaws.Start(localaws.Config{})
+	server, err := localaws.Start(cfg)
 	require.NoError(t, err)
 	w.useAWS(server)
 	return w
@@ -127,11 +132,14 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
-func (w *world) connect(dsn string) *pgxpool.Pool {
+func (w *world) connect(dsn string, change ...func(*pgxpool.Config)) *pgxpool.Pool {
 	w.Helper()
 	cfg, err := pgxpool.ParseConfig(dsn)
 	require.NoError(w, err)
 	cfg.MaxConns = 4
+	for _, c := range change {
+		c(cfg)
+	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	require.NoError(w, err)
 	w.Cleanup(pool.Close)
