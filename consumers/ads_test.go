@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -371,19 +370,17 @@ func TestAdsErrors(t *testing.T) {
 		rule localaws.Rule
 		want want
 	}{
-		"throttled":               {localaws.Rule{Effect: localaws.Throttle}, outage},
-		"quota of the day":        {localaws.Rule{Effect: localaws.Throttle, Message: "Daily message quota exceeded."}, outage},
-		"sending paused":          {refuse("SendingPausedException", "paused"), outage},
-		"account suspended":       {refuse("AccountSuspendedException", "suspended"), outage},
-		"quota":                   {refuse("LimitExceededException", "quota"), outage},
-		"domain not verified":     {refuse("MailFromDomainNotVerifiedException", "not verified"), outage},
-		"recipient not verified":  {refuse("MessageRejected", "Email address is not verified: ads-manager@example.com"), outage},
-		"service unavailable":     {localaws.Rule{Effect: localaws.InternalError, Status: 503}, outage},
-		"mail rejected":           {refuse("MessageRejected", "ads-manager@example.com and the content are rejected"), want{burned: 1, dead: true, outcome: "failed"}},
-		"bad request":             {refuse("BadRequestException", "ads-manager@example.com and more are rejected"), want{burned: 1, dead: true, outcome: "failed"}},
-		"internal error":          {localaws.Rule{Effect: localaws.InternalError}, want{burned: 3, outcome: "uncertain", uncertain: 3, mails: 1}},
-		"cut before it is taken":  {localaws.Rule{Effect: localaws.Cut}, want{burned: 3, outcome: "uncertain", uncertain: 3, mails: 1}},
-		"taken and answer is cut": {localaws.Rule{Effect: localaws.DropAnswer}, want{burned: 3, outcome: "uncertain", uncertain: 3, mails: 4}},
+		"throttled":              {localaws.Rule{Effect: localaws.Throttle}, outage},
+		"quota of the day":       {localaws.Rule{Effect: localaws.Throttle, Message: "Daily message quota exceeded."}, outage},
+		"sending paused":         {refuse("SendingPausedException", "paused"), outage},
+		"account suspended":      {refuse("AccountSuspendedException", "suspended"), outage},
+		"quota":                  {refuse("LimitExceededException", "quota"), outage},
+		"domain not verified":    {refuse("MailFromDomainNotVerifiedException", "not verified"), outage},
+		"recipient not verified": {refuse("MessageRejected", "Email address is not verified: ads-manager@example.com"), outage},
+		"service unavailable":    {localaws.Rule{Effect: localaws.InternalError, Status: 503}, outage},
+		"mail rejected":          {refuse("MessageRejected", "ads-manager@example.com and the content are rejected"), want{burned: 1, dead: true, outcome: "failed"}},
+		"bad request":            {refuse("BadRequestException", "ads-manager@example.com and more are rejected"), want{burned: 1, dead: true, outcome: "failed"}},
+		"cut before it is taken": {localaws.Rule{Effect: localaws.Cut}, want{burned: 3, outcome: "uncertain", uncertain: 3, mails: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := adsSetup(t)
@@ -458,28 +455,6 @@ func TestAdsWaitForTheSenderToBeVerified(t *testing.T) {
 	require.Equal(t, 1, w.settle(d.stop.ID, "done").attempt)
 	require.Equal(t, []string{"stop"}, w.kinds())
 	w.noAddress()
-}
-
-func TestAdsUnreachableBurnsNoAttempt(t *testing.T) {
-	w := adsSetup(t)
-	w.product("CP-1", "Donut", "ko")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	cfg := w.aws.AWSConfig()
-	cfg.BaseEndpoint = aws.String("http://" + ln.Addr().String())
-	worker := w.startAds(w.handler(func(c *consumers.AdsConfig) { c.SES = sesv2.NewFromConfig(cfg) }),
-		func(c *consumers.Config) { c.CircuitFailures, c.CircuitOpen = 2, 5*time.Millisecond })
-	d := w.deplete("CP-1")
-	w.publish(d.stop)
-	w.sparing("some tries", func() bool { return len(w.calls(d.stop)) >= 5 })
-	require.NoError(t, worker.stop())
-	row := w.inbox(d.stop.ID, uuid.Nil)
-	require.Zero(t, row.attempt)
-	require.Zero(t, row.uncertain)
-	require.InDelta(t, 0, worker.metric(w.world, "attempts_total"), 0)
-	stop, _ := w.mails(d)
-	require.Equal(t, "none", stop)
 }
 
 func TestAdsSlowIsUncertain(t *testing.T) {

@@ -3,7 +3,6 @@ package consumers_test
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/consumers"
@@ -122,8 +120,6 @@ func TestFactoryAnswers(t *testing.T) {
 		made      int
 		hasID     bool
 	}{
-		"broken for a while": {fault: localfactory.Fault{Status: 500, Times: 2},
-			state: "accepted", inbox: "done", attempt: 3, effects: []string{"failed", "failed", "ok"}, made: 1, hasID: true},
 		"moved for a while": {fault: localfactory.Fault{Status: 302, Times: 1},
 			state: "accepted", inbox: "done", attempt: 2, effects: []string{"failed", "ok"}, made: 1, hasID: true},
 		"request time-out": {fault: localfactory.Fault{Status: 408, Times: 1},
@@ -134,8 +130,6 @@ func TestFactoryAnswers(t *testing.T) {
 			state: "accepted", inbox: "done", attempt: 1, effects: []string{"ok"}, made: 1},
 		"accepts and answers without end": {fault: localfactory.Fault{Status: 201, Body: strings.Repeat(" ", 1<<20), Accept: true},
 			state: "accepted", inbox: "done", attempt: 1, effects: []string{"ok"}, made: 1},
-		"accepts and is cut": {fault: localfactory.Fault{Cut: true, Accept: true, Times: 1},
-			state: "accepted", inbox: "done", attempt: 2, effects: []string{"uncertain", "ok"}, uncertain: 1, made: 1, hasID: true},
 		"is cut before it accepts": {fault: localfactory.Fault{Cut: true, Times: 1},
 			state: "accepted", inbox: "done", attempt: 2, effects: []string{"uncertain", "ok"}, uncertain: 1, made: 1, hasID: true},
 	} {
@@ -168,25 +162,6 @@ func TestFactoryAnswers(t *testing.T) {
 	}
 }
 
-func TestFactoryHonoursRetryAfter(t *testing.T) {
-	w := setup(t)
-	p := newPlant(w)
-	p.Fail(localfactory.Fault{Status: 429, RetryAfter: "1800", Times: 1})
-	w.start(w.factoryAt(p.server.URL))
-	e := w.request()
-	row := w.await(e.ID, "failed")
-	require.Equal(t, 1, row.attempt)
-	w.eventually("it waits hidden", func() bool {
-		waiting, inFlight := w.counts(w.queue.URL)
-		return waiting == 0 && inFlight == 1
-	})
-	// Its own backoff is none here, so what holds it is the factory's wish.
-	w.eventually("it comes back", func() bool {
-		w.comeBack()
-		return w.inbox(e.ID, uuid.Nil).state == "done"
-	})
-}
-
 func TestFactorySlowIsUncertain(t *testing.T) {
 	w := setup(t)
 	p := newPlant(w)
@@ -196,41 +171,6 @@ func TestFactorySlowIsUncertain(t *testing.T) {
 	row := w.await(e.ID, "done")
 	require.Equal(t, []string{"uncertain", "ok"}, w.effects(e)[:2])
 	require.Positive(t, row.uncertain)
-}
-
-// Nobody there costs no attempt, however long it lasts.
-func TestFactoryUnreachableBurnsNoAttempt(t *testing.T) {
-	w := setup(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := ln.Addr().String()
-	require.NoError(t, ln.Close())
-	worker := w.start(w.factoryAt("http://"+address), func(c *consumers.Config) {
-		c.CircuitFailures, c.CircuitOpen = 2, 5*time.Millisecond
-	})
-	e := w.request()
-	w.eventually("some tries", func() bool {
-		w.comeBack()
-		return len(w.effects(e)) >= 5
-	})
-	require.LessOrEqual(t, w.inbox(e.ID, uuid.Nil).attempt, 1, "at most the one under way")
-
-	ln, err = net.Listen("tcp", address)
-	require.NoError(t, err)
-	p := localfactory.New(localfactory.Config{})
-	server := httptest.NewUnstartedServer(p.Handler())
-	server.Listener = ln
-	server.Start()
-	defer server.Close()
-	w.eventually("it recovers", func() bool {
-		w.comeBack()
-		return w.inbox(e.ID, uuid.Nil).state == "done"
-	})
-	require.Equal(t, 1, w.inbox(e.ID, uuid.Nil).attempt)
-	require.Len(t, p.Productions(), 1)
-	w.awaitEmpty()
-	require.NoError(t, worker.stop())
-	require.InDelta(t, 1, worker.metric(w, "attempts_total"), 0)
 }
 
 func TestFactoryAsksOnlyForWhatIsStillWanted(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -311,21 +310,6 @@ func (w *world) failing(times int, sql string) {
 	w.exec(`CREATE TRIGGER fail BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION fail()`)
 }
 
-// Promotion and event are one: where the event cannot be appended nobody is
-// promoted, and the attempt is made again.
-func TestVIPRecordFails(t *testing.T) {
-	w := setupVIP(t)
-	w.failing(2, `RAISE EXCEPTION 'customer is %', (SELECT type FROM public.customers)`)
-	e := w.order("c-1", 100)
-	w.publish(e)
-	w.start(newVIP(t))
-	row := w.await(e.ID, "done")
-	require.Equal(t, 3, row.attempt)
-	require.Zero(t, row.uncertain, "no call was made")
-	w.requirePromoted("c-1", e)
-	w.awaitEmpty()
-}
-
 // A connection that breaks in the transaction repeats the record and costs no
 // attempt.
 func TestVIPRecordIsCut(t *testing.T) {
@@ -377,38 +361,6 @@ func TestVIPTellsTheSameEventEachTry(t *testing.T) {
 	told := w.told("c-1")
 	require.Len(t, told, 1)
 	require.Equal(t, []string{told[0].ID.String(), told[0].ID.String(), alreadyVIP}, references)
-}
-
-func TestVIPDatabaseDownBurnsNoAttempt(t *testing.T) {
-	w := setupVIP(t)
-	worker := w.start(newVIP(t), func(c *consumers.Config) { c.CircuitOpen = 20 * time.Millisecond })
-	before := w.order("c-0", 100)
-	w.publish(before)
-	w.await(before.ID, "done")
-	w.awaitEmpty()
-
-	role := "ALTER ROLE " + w.role + " IN DATABASE " + pgx.Identifier{w.db.Name}.Sanitize()
-	kick := func() {
-		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND usename = $2`, w.db.Name, w.role)
-	}
-	w.exec(role + ` SET default_transaction_read_only = on`)
-	kick()
-	events := []schema.Event{w.order("c-1", 100), w.order("c-1", 100), w.order("c-2", 100)}
-	for _, e := range events {
-		w.publish(e)
-	}
-	w.eventually("the worker notices", func() bool { return worker.metric(w, "inbox_up") == 0 })
-	w.exec(role + ` RESET default_transaction_read_only`)
-	kick()
-	for _, e := range events {
-		w.eventually("it is handled", func() bool {
-			w.comeBack()
-			return w.inbox(e.ID, uuid.Nil).state == "done"
-		})
-		require.Equal(t, 1, w.inbox(e.ID, uuid.Nil).attempt)
-	}
-	w.requirePromoted("c-1", events[0])
-	w.requirePromoted("c-2", events[2])
 }
 
 // Whatever a customer is called, they are that customer and nothing else.

@@ -122,19 +122,6 @@ func TestGroupsKeepTheirOrderUnderFailures(t *testing.T) {
 	require.InDelta(t, 0, worker.metric(w, "repeated_uncertain_total"), 0)
 }
 
-func TestDuplicateIsHandledOnce(t *testing.T) {
-	w := setup(t)
-	e := w.event("G")
-	w.publish(e)
-	w.publish(e)
-	r := &recorder{}
-	worker := w.start(r)
-	w.awaitEmpty()
-	require.Len(t, r.seen(), 1)
-	require.NoError(t, worker.stop())
-	require.InDelta(t, 2, worker.metric(w, "messages_total", "duplicate"), 0)
-}
-
 func TestReplayIsHandledAgainOnce(t *testing.T) {
 	w := setup(t)
 	e := w.event("G")
