@@ -37,6 +37,11 @@ $(LINTER):
 bench: ## Run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: matrix
+matrix: ## Try each fault against each consumer and print what came of it
+	cd consumers && go test -count=1 -run '^TestMatrix$$'
+	cd cmd/restock && go test -count=1 -run '^TestMatrixOfKills$$'
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . -H | sed 's|/[^/]*:func | |' | sort -u | \
