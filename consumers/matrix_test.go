@@ -187,6 +187,7 @@ func cutAfterAccepted(c *cell) {
 		c.wire.loseACommit()
 		c.reaches("G")
 		c.eventually("a commit is lost", c.wire.lost)
+		c.eventually("it is found to be in the inbox", func() bool { return c.metric("messages_total", "handled") == 1 })
 		return
 	}
 	c.subject.Outside.Fail(matrix.Fault{Cut: true, Times: 1})
