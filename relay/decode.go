@@ -1,7 +1,8 @@
 package relay
 
 import (
-	"encoding/json"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -12,33 +13,23 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
-// columns are the outbox columns that the relay needs, by name. Others are
-// ignored, and their order is the table's business.
-var columns = []string{
-	"day", "id", "seq", "type", "message_group", "subject", "attributes", "body", "traceparent",
-}
-
 // decoder turns pgoutput's messages into changes. It holds the relation messages
-// of the stream, which precede the rows of each table.
+// of the stream, which precede the rows of each table. Begin, insert and commit
+// are read here, because each event costs one of each; the rest is pglogrepl's.
 // https://www.postgresql.org/docs/15/protocol-logicalrep-message-formats.html
 type decoder struct {
 	prefix string // of the logical messages that are ours
 	tables map[uint32]*table
 	commit pglogrepl.LSN // of the transaction being read
 	index  int           // of its next row
-}
-
-type table struct {
-	name    string
-	place   map[string]int // of each needed column in a row
-	missing string         // a needed column that it lacks; it is not an outbox then
+	day    day           // of the last row
 }
 
 func newDecoder(prefix string) *decoder {
 	return &decoder{prefix: prefix, tables: make(map[uint32]*table)}
 }
 
-type changeKind int
+type changeKind byte
 
 const (
 	changeNothing changeKind = iota // of no interest
@@ -54,27 +45,35 @@ const (
 type change struct {
 	kind  changeKind
 	lsn   pglogrepl.LSN // begin: of the commit record; end: after it; idle: the server's position
-	at    time.Time     // begin: commit time
+	at    int64         // begin: commit time in microseconds of Postgres
 	entry *entry        // event
 	body  string        // probe: the logical message
 }
 
-// decode reads one pgoutput message. An error means that the stream cannot be
-// understood, and nothing after it may be confirmed.
+// postgresEpoch is when Postgres's clock began.
+var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func (c change) time() time.Time { return postgresEpoch.Add(time.Duration(c.at) * time.Microsecond) }
+
+// decode reads one pgoutput message, of which it keeps nothing. An error means that
+// the stream cannot be understood, and nothing after it may be confirmed.
 func (d *decoder) decode(data []byte) (change, error) {
-	if len(data) > 0 && data[0] == 'I' {
+	if len(data) == 0 {
+		return change{}, errors.New("decode pgoutput message: it is empty")
+	}
+	switch data[0] {
+	case 'I':
 		return d.insert(data)
+	case 'B':
+		return d.begin(data)
+	case 'C':
+		return d.end(data)
 	}
 	message, err := parse(data)
 	if err != nil {
 		return change{}, fmt.Errorf("decode pgoutput message: %w", err)
 	}
 	switch m := message.(type) {
-	case *pglogrepl.BeginMessage:
-		d.commit, d.index = m.FinalLSN, 0
-		return change{kind: changeBegin, lsn: m.FinalLSN, at: m.CommitTime}, nil
-	case *pglogrepl.CommitMessage:
-		return change{kind: changeEnd, lsn: m.TransactionEndLSN}, nil
 	case *pglogrepl.RelationMessage:
 		d.tables[m.RelationID] = newTable(m)
 		return change{}, nil
@@ -98,21 +97,26 @@ func parse(data []byte) (message pglogrepl.Message, err error) {
 	return pglogrepl.Parse(data)
 }
 
-func newTable(m *pglogrepl.RelationMessage) *table {
-	t := &table{name: m.Namespace + "." + m.RelationName, place: make(map[string]int, len(m.Columns))}
-	for i, c := range m.Columns {
-		t.place[c.Name] = i
+// begin is followed by the LSN of the commit record, the commit time and the xid.
+func (d *decoder) begin(data []byte) (change, error) {
+	if len(data) < 1+8+8+4 {
+		return change{}, errors.New("decode a begin: it is cut short")
 	}
-	for _, name := range columns {
-		if _, ok := t.place[name]; !ok {
-			t.missing = name
-		}
+	d.commit, d.index = pglogrepl.LSN(binary.BigEndian.Uint64(data[1:])), 0
+	return change{kind: changeBegin, lsn: d.commit, at: int64(binary.BigEndian.Uint64(data[9:]))}, nil
+}
+
+// end is followed by flags, the LSN of the commit record, the LSN after it and the
+// commit time.
+func (d *decoder) end(data []byte) (change, error) {
+	if len(data) < 1+1+8+8+8 {
+		return change{}, errors.New("decode a commit: it is cut short")
 	}
-	return t
+	return change{kind: changeEnd, lsn: pglogrepl.LSN(binary.BigEndian.Uint64(data[10:]))}, nil
 }
 
 func (d *decoder) insert(data []byte) (change, error) {
-	relation, values, err := insertRow(data)
+	relation, text, err := insertedText(data)
 	if err != nil {
 		return change{}, fmt.Errorf("decode a row: %w", err)
 	}
@@ -123,77 +127,79 @@ func (d *decoder) insert(data []byte) (change, error) {
 	if t.missing != "" {
 		return change{}, refusal("table %s has no column %q: add it, or publish the outbox table", t.name, t.missing)
 	}
-	row := row{t, values}
-	for _, name := range columns {
-		if t.place[name] >= len(values) {
-			return change{}, fmt.Errorf("a row of %s has %d columns: %q is not among them", t.name, len(values), name)
-		}
+	values, err := t.values(text)
+	if err != nil {
+		return change{}, fmt.Errorf("decode a row of %s: %w", t.name, err)
 	}
-	e := &entry{position: Position{Commit: d.commit, Index: d.index}}
+	e := &entry{position: Position{Commit: d.commit, Index: d.index}, group: values[group], row: row{t, text}}
 	d.index++
-	if err := row.identity(&e.event); err != nil {
-		return change{}, err
+	if err := d.identity(e, values); err != nil {
+		return change{}, fmt.Errorf("decode a row of %s: %w", t.name, err)
 	}
-	e.poison = row.content(&e.event)
-	e.prepare(len(row.text("attributes")))
+	e.size = len(values[body]) + sequenceBytes + len(values[subject]) + len(values[attributes])
+	e.memory = len(text) + entryOverhead
 	return change{kind: changeEvent, entry: e}, nil
 }
 
-// row reads an inserted row by column name.
-type row struct {
-	table  *table
-	values [][]byte
-}
-
-// text is the column's value; that of a null is empty.
-func (r row) text(name string) string { return string(r.values[r.table.place[name]]) }
+const (
+	// sequenceBytes is what the sequence adds to a body.
+	sequenceBytes = 36
+	// entryOverhead is about what an entry costs in memory beside its text: the
+	// struct and its share of lanes and cursor.
+	entryOverhead = 512
+)
 
 // identity reads what the ledger and the order need. Its columns are typed, so a
 // failure is a table that is not an outbox, never one bad row.
-func (r row) identity(e *schema.Event) error {
+func (d *decoder) identity(e *entry, values values) error {
 	var err error
-	if e.ID, err = uuid.Parse(r.text("id")); err != nil {
-		return fmt.Errorf("column id of %s: %w", r.table.name, err)
+	if e.id, err = uuid.Parse(values[id]); err != nil {
+		return fmt.Errorf("column id: %w", err)
 	}
-	if e.Day, err = time.Parse(time.DateOnly, r.text("day")); err != nil {
-		return fmt.Errorf("column day of %s: %w", r.table.name, err)
+	if e.day, err = d.day.parse(values[dayColumn]); err != nil {
+		return fmt.Errorf("column day: %w", err)
 	}
-	if e.Seq, err = strconv.ParseInt(r.text("seq"), 10, 64); err != nil {
-		return fmt.Errorf("column seq of %s: %w", r.table.name, err)
+	if e.seq, err = strconv.ParseInt(values[seq], 10, 64); err != nil {
+		return fmt.Errorf("column seq: %w", err)
 	}
 	return nil
 }
 
-// content reads the rest. Whatever is wrong with it concerns this row alone.
-func (r row) content(e *schema.Event) error {
-	e.Type = r.text("type")
-	e.Group = r.text("message_group")
-	e.Subject = r.text("subject")
-	e.Body = r.text("body")
-	e.Traceparent = r.text("traceparent")
-	if err := json.Unmarshal(r.values[r.table.place["attributes"]], &e.Attributes); err != nil {
-		return fmt.Errorf("attributes are not {name: {type, value}}: %w", err)
+// day remembers the last date that it parsed: nearly every row has the same.
+type day struct {
+	text string
+	time time.Time
+}
+
+func (d *day) parse(text string) (time.Time, error) {
+	if text == d.text && text != "" {
+		return d.time, nil
 	}
-	if err := e.Validate(); err != nil {
-		return err
-	}
-	body, err := schema.WithSequence(e.Body, e.Seq)
+	t, err := time.Parse(time.DateOnly, text)
 	if err != nil {
-		return err
+		return t, err
 	}
-	e.Body = body
-	return nil
+	d.text, d.time = text, t
+	return t, nil
 }
 
-// entryOverhead is about what an entry costs in memory beside its texts: the
-// structs, the attribute map and its share of lanes and cursor.
-const entryOverhead = 1024
-
-// prepare sizes the entry once its event is read.
-func (e *entry) prepare(attributeBytes int) {
-	e.size = len(e.event.Body) + len(e.event.Subject)
-	for name, a := range e.event.Attributes {
-		e.size += len(name) + len(a.Type) + len(a.Value)
+// event reads the whole event. Whatever is wrong with it concerns this event alone,
+// and means that it can never be published.
+func (e *entry) event() (schema.Event, error) {
+	v, err := e.row.table.values(e.row.text)
+	if err != nil {
+		return schema.Event{}, err
 	}
-	e.memory = len(e.event.Body) + attributeBytes + entryOverhead
+	event := schema.Event{
+		Day: e.day, ID: e.id, Seq: e.seq, Group: e.group,
+		Type: v[eventType], Subject: v[subject], Body: v[body], Traceparent: v[traceparent],
+	}
+	if event.Attributes, err = parseAttributes(v[attributes]); err != nil {
+		return event, fmt.Errorf("attributes are not {name: {type, value}}: %w", err)
+	}
+	if err := event.Validate(); err != nil {
+		return event, err
+	}
+	event.Body, err = schema.WithSequence(event.Body, e.seq)
+	return event, err
 }

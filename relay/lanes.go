@@ -2,22 +2,32 @@ package relay
 
 import (
 	"container/heap"
+	"strings"
 	"time"
 
-	"github.com/restock-dev/restock/schema"
+	"github.com/google/uuid"
 )
 
-// entry is one event on its way.
+// entry is one event on its way, and in the end what became of it.
 type entry struct {
 	position Position
-	event    schema.Event
-	poison   error // why it can never be published; nil when it can be tried
-	recorded bool  // the ledger had it already
-	size     int   // what SNS counts, in bytes
-	memory   int   // what the window counts, in bytes
+	day      time.Time
+	id       uuid.UUID
+	seq      int64
+	group    string
+	row      row  // the rest of it, read when it goes
+	recorded bool // the ledger had it already
+	size     int  // what SNS counts, in bytes, or a little more
+	memory   int  // what the window counts, in bytes
 	failures int
 	// rejectedIn is the first call that was rejected whole with it alone, 0 if none was.
 	rejectedIn uint64
+	next       *entry // behind it in its lane
+
+	messageID      string
+	sequenceNumber string
+	parked         error // why it cannot be published
+	reason         string
 }
 
 // lanes keeps the events that wait, each message group in a lane of its own. A
@@ -29,22 +39,24 @@ type lanes struct {
 }
 
 type lane struct {
-	group   string
-	entries []*entry // head first; the head stays until it is done
-	until   time.Time
+	group      string
+	head, tail *entry // the head stays until it is done
+	until      time.Time
 }
 
 func newLanes() *lanes { return &lanes{byGroup: make(map[string]*lane)} }
 
 // push adds e behind all that waits of its group.
 func (l *lanes) push(e *entry) {
-	ln := l.byGroup[e.event.Group]
+	ln := l.byGroup[e.group]
 	if ln == nil {
-		ln = &lane{group: e.event.Group}
+		// A copy: the group's name in e keeps the whole row.
+		ln = &lane{group: strings.Clone(e.group), head: e, tail: e}
 		l.byGroup[ln.group] = ln
 		l.ready = append(l.ready, ln)
+		return
 	}
-	ln.entries = append(ln.entries, e)
+	ln.tail.next, ln.tail = e, e
 }
 
 // next takes the heads of up to maxEntries ready lanes whose sizes sum to at
@@ -54,10 +66,13 @@ func (l *lanes) next(now time.Time, maxEntries, maxBytes int) []*entry {
 	for len(l.held) > 0 && !l.held[0].until.After(now) {
 		l.ready = append(l.ready, heap.Pop(&l.held).(*lane))
 	}
-	var batch []*entry
+	if len(l.ready) == 0 {
+		return nil
+	}
+	batch := make([]*entry, 0, min(maxEntries, len(l.ready)))
 	bytes := 0
 	for len(l.ready) > 0 && len(batch) < maxEntries {
-		head := l.ready[0].entries[0]
+		head := l.ready[0].head
 		if len(batch) > 0 && bytes+head.size > maxBytes {
 			break
 		}
@@ -73,10 +88,9 @@ func (l *lanes) next(now time.Time, maxEntries, maxBytes int) []*entry {
 // done ends an entry in flight: it was published or parked, and the next of its
 // group may go.
 func (l *lanes) done(e *entry) {
-	ln := l.byGroup[e.event.Group]
-	ln.entries[0] = nil
-	ln.entries = ln.entries[1:]
-	if len(ln.entries) == 0 {
+	ln := l.byGroup[e.group]
+	ln.head, e.next = e.next, nil
+	if ln.head == nil {
 		delete(l.byGroup, ln.group)
 		return
 	}
@@ -86,7 +100,7 @@ func (l *lanes) done(e *entry) {
 // hold puts an entry in flight back to the head of its lane, which may not go
 // before until.
 func (l *lanes) hold(e *entry, until time.Time) {
-	ln := l.byGroup[e.event.Group]
+	ln := l.byGroup[e.group]
 	ln.until = until
 	heap.Push(&l.held, ln)
 }

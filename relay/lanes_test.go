@@ -8,8 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
-
-	"github.com/restock-dev/restock/schema"
 )
 
 // TestLanes publishes random events of few groups with random failures. Whatever
@@ -39,7 +37,7 @@ func TestLanes(t *testing.T) {
 			batch := l.next(now, entries, bytes)
 			size := 0
 			for _, e := range batch {
-				g := e.event.Group
+				g := e.group
 				if inFlight[g] != nil {
 					t.Fatalf("group %s has two entries in flight", g)
 				}
@@ -55,15 +53,15 @@ func TestLanes(t *testing.T) {
 		}
 		finish := func(e *entry) {
 			l.done(e)
-			delete(inFlight, e.event.Group)
-			done[e.event.Group] = append(done[e.event.Group], e.event.Seq)
+			delete(inFlight, e.group)
+			done[e.group] = append(done[e.group], e.seq)
 		}
 
 		t.Repeat(map[string]func(*rapid.T){
 			"push": func(t *rapid.T) {
 				seq++
 				g := strconv.Itoa(rapid.IntRange(0, 5).Draw(t, "group"))
-				l.push(&entry{event: schema.Event{Group: g, Seq: seq}, size: rapid.IntRange(1, 300).Draw(t, "size")})
+				l.push(&entry{group: g, seq: seq, size: rapid.IntRange(1, 300).Draw(t, "size")})
 				pushed[g] = append(pushed[g], seq)
 			},
 			"next": func(t *rapid.T) {
@@ -72,9 +70,9 @@ func TestLanes(t *testing.T) {
 			"done": func(t *rapid.T) { finish(someInFlight(t)) },
 			"hold": func(t *rapid.T) {
 				e := someInFlight(t)
-				until[e.event.Group] = now.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "for")) * time.Second)
-				l.hold(e, until[e.event.Group])
-				delete(inFlight, e.event.Group)
+				until[e.group] = now.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "for")) * time.Second)
+				l.hold(e, until[e.group])
+				delete(inFlight, e.group)
 			},
 			"pass": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "seconds")) * time.Second) },
 		})
@@ -102,13 +100,13 @@ func TestLanesTakeTurns(t *testing.T) {
 	l := newLanes()
 	for i := range 3 {
 		for _, g := range []string{"a", "b", "c"} {
-			l.push(&entry{event: schema.Event{Group: g, Seq: int64(i)}, size: 1})
+			l.push(&entry{group: g, seq: int64(i), size: 1})
 		}
 	}
 	var order string
 	for range 9 {
 		e := l.next(time.Now(), 1, 1)[0]
-		order += e.event.Group
+		order += e.group
 		l.done(e)
 	}
 	require.Equal(t, "abcabcabc", order)

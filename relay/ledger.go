@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,15 +16,6 @@ import (
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/schema"
 )
-
-// outcome is what became of an entry.
-type outcome struct {
-	entry          *entry
-	messageID      string
-	sequenceNumber string
-	parked         error // the reason, for one that cannot be published
-	reason         string
-}
 
 // origin tells positions of one server's history from those of another.
 type origin struct {
@@ -39,7 +31,9 @@ type ledger struct {
 	origin  origin
 	backoff service.Backoff
 	metrics *metrics
-	failed  func(error) // told of each failed try
+	// parkedOnly leaves out what was published.
+	parkedOnly bool
+	failed     func(error) // told of each failed try
 }
 
 // watermark is the position above which no row was ever recorded. Where the
@@ -71,7 +65,7 @@ func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]
 	days := make([]time.Time, len(entries))
 	ids := make([]uuid.UUID, len(entries))
 	for i, e := range entries {
-		days[i], ids[i] = e.event.Day, e.event.ID
+		days[i], ids[i] = e.day, e.id
 	}
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
@@ -91,14 +85,20 @@ func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]
 	return set, nil
 }
 
-// record makes the outcomes durable, trying until it has or ctx ends.
-func (l *ledger) record(ctx context.Context, outcomes []outcome) error {
+// record makes what became of the entries durable, trying until it has or ctx ends.
+func (l *ledger) record(ctx context.Context, entries []*entry) error {
+	if l.parkedOnly {
+		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked == nil })
+	}
+	if len(entries) == 0 {
+		return nil
+	}
 	return service.Retry(ctx, l.backoff, func(ctx context.Context) error {
 		start := time.Now()
-		err := l.write(ctx, outcomes)
+		err := l.write(ctx, entries)
 		if schema.IsMissingPartition(err) {
 			if err = schema.EnsurePartitions(ctx, l.pool); err == nil {
-				err = l.write(ctx, outcomes)
+				err = l.write(ctx, entries)
 			}
 		}
 		if err != nil {
@@ -113,43 +113,42 @@ func (l *ledger) record(ctx context.Context, outcomes []outcome) error {
 
 // write sends everything in one round trip. Without BEGIN a batch is one
 // transaction, so rows, parked rows and watermark are there together or not.
-func (l *ledger) write(ctx context.Context, outcomes []outcome) error {
+func (l *ledger) write(ctx context.Context, entries []*entry) error {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
 	batch := &pgx.Batch{}
-	l.queueRows(batch, outcomes)
-	l.queueParked(batch, outcomes)
-	l.queueWatermark(batch, outcomes)
+	l.queueRows(batch, entries)
+	l.queueParked(batch, entries)
+	l.queueWatermark(batch, entries)
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
 	return nil
 }
 
-func (l *ledger) queueRows(batch *pgx.Batch, outcomes []outcome) {
-	n := len(outcomes)
+func (l *ledger) queueRows(batch *pgx.Batch, entries []*entry) {
+	n := len(entries)
 	days, ids, kinds := make([]time.Time, n), make([]uuid.UUID, n), make([]string, n)
 	messages, sequences := make([]*string, n), make([]*string, n)
-	for i, o := range outcomes {
-		days[i], ids[i], kinds[i] = o.entry.event.Day, o.entry.event.ID, "published"
-		if o.parked != nil {
+	for i, e := range entries {
+		days[i], ids[i], kinds[i] = e.day, e.id, "published"
+		if e.parked != nil {
 			kinds[i] = "parked"
 			continue
 		}
-		messages[i], sequences[i] = &o.messageID, &o.sequenceNumber
+		messages[i], sequences[i] = &e.messageID, &e.sequenceNumber
 	}
 	batch.Queue(`INSERT INTO ledger (day, event_id, outcome, message_id, sequence_number)
 		SELECT * FROM unnest($1::date[], $2::uuid[], $3::text[], $4::text[], $5::text[])
 		ON CONFLICT DO NOTHING`, days, ids, kinds, messages, sequences)
 }
 
-func (l *ledger) queueParked(batch *pgx.Batch, outcomes []outcome) {
-	for _, o := range outcomes {
-		if o.parked != nil {
-			e := o.entry.event
+func (l *ledger) queueParked(batch *pgx.Batch, entries []*entry) {
+	for _, e := range entries {
+		if e.parked != nil {
 			batch.Queue(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
 				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-				e.Day, e.ID, e.Group, e.Seq, o.reason, storable(o.parked.Error()))
+				e.day, e.id, e.group, e.seq, e.reason, storable(e.parked.Error()))
 		}
 	}
 }
@@ -160,10 +159,10 @@ func storable(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "?"), "?")
 }
 
-func (l *ledger) queueWatermark(batch *pgx.Batch, outcomes []outcome) {
+func (l *ledger) queueWatermark(batch *pgx.Batch, entries []*entry) {
 	var highest pglogrepl.LSN
-	for _, o := range outcomes {
-		highest = max(highest, o.entry.position.Commit)
+	for _, e := range entries {
+		highest = max(highest, e.position.Commit)
 	}
 	batch.Queue(`INSERT INTO watermarks AS w (slot, system_identifier, timeline, recorded_lsn)
 		VALUES ($1, $2, $3, $4::text::pg_lsn)

@@ -29,11 +29,11 @@ type pipeline struct {
 	cursor   *cursor
 	throttle *throttle
 
-	inFlight  int       // batches at the publisher
-	calls     uint64    // batches sent so far
-	accepted  uint64    // the newest of them of which something was accepted
-	finished  []outcome // waiting for the ledger
-	recording bool      // a write of the ledger is under way
+	inFlight  int      // batches at the publisher
+	calls     uint64   // batches sent so far
+	accepted  uint64   // the newest of them of which something was accepted
+	finished  []*entry // waiting for the ledger
+	recording bool     // a write of the ledger is under way
 	published chan batchResult
 	recorded  chan recordResult
 
@@ -49,15 +49,15 @@ type batchResult struct {
 }
 
 type recordResult struct {
-	outcomes []outcome
-	err      error
+	entries []*entry
+	err     error
 }
 
 func newPipeline(cfg Config, l *ledger, w *window, m *metrics, confirmed pglogrepl.LSN, onProbe func(change)) *pipeline {
 	p := &pipeline{
 		publisher: cfg.Publisher, ledger: l, window: w, backoff: cfg.Backoff, metrics: m, log: cfg.Logger, onProbe: onProbe,
 		lanes: newLanes(), cursor: newCursor(confirmed), throttle: newThrottle(cfg.InFlight, cfg.Backoff),
-		published: make(chan batchResult), recorded: make(chan recordResult),
+		published: make(chan batchResult, cfg.InFlight), recorded: make(chan recordResult),
 	}
 	p.confirmedLSN.Store(uint64(confirmed))
 	return p
@@ -107,7 +107,7 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 				failed = r.err
 				continue
 			}
-			p.finish(r.outcomes)
+			p.finish(r.entries)
 		case <-timer.C:
 		}
 		p.share()
@@ -120,7 +120,7 @@ func (p *pipeline) take(chunk []change) {
 	for _, c := range chunk {
 		switch c.kind {
 		case changeBegin:
-			p.cursor.begin(c.lsn, c.at)
+			p.cursor.begin(c.lsn, c.time())
 		case changeEnd:
 			p.cursor.end(c.lsn)
 		case changeIdle:
@@ -147,12 +147,9 @@ func (p *pipeline) add(e *entry) {
 // start sends batches while there are some and the throttle lets it.
 func (p *pipeline) start(ctx context.Context, now time.Time) {
 	for p.throttle.allows(p.inFlight, now) {
-		batch := p.sift(p.lanes.next(now, maxBatchEntries, maxBatchBytes))
+		batch := p.lanes.next(now, maxBatchEntries, maxBatchBytes)
 		if batch == nil {
 			return
-		}
-		if len(batch) == 0 {
-			continue
 		}
 		p.inFlight++
 		p.calls++
@@ -164,42 +161,61 @@ func (p *pipeline) start(ctx context.Context, now time.Time) {
 	}
 }
 
-// sift parks what can be seen never to be published, and returns the rest: nil
-// when there was nothing at all.
-func (p *pipeline) sift(batch []*entry) []*entry {
-	if batch == nil {
-		return nil
+// publish reads the events of a batch and publishes those that can be.
+func (p *pipeline) publish(ctx context.Context, batch []*entry) ([]Result, error) {
+	events := make([]schema.Event, 0, len(batch))
+	var poison map[int]error
+	for i, e := range batch {
+		event, err := e.event()
+		if err != nil {
+			if poison == nil {
+				poison = make(map[int]error)
+			}
+			poison[i] = err
+			continue
+		}
+		events = append(events, event)
 	}
-	good := make([]*entry, 0, len(batch))
-	for _, e := range batch {
-		switch {
-		case e.poison != nil:
-			p.park(e, "invalid", e.poison)
-		case e.size > maxBatchBytes:
-			p.park(e, "oversize", errOversize)
-		default:
-			good = append(good, e)
+	if poison == nil {
+		return p.send(ctx, events)
+	}
+	var sent []Result
+	if len(events) > 0 {
+		var err error
+		if sent, err = p.send(ctx, events); err != nil {
+			return nil, err
 		}
 	}
-	return good
+	results := make([]Result, len(batch))
+	for i := range batch {
+		if err := poison[i]; err != nil {
+			results[i] = Result{Err: &poisonError{err}, Permanent: true}
+			continue
+		}
+		results[i], sent = sent[0], sent[1:]
+	}
+	return results, nil
 }
 
-var errOversize = errors.New("message and attributes are over 262144 bytes")
+// poisonError is what makes an event impossible to publish before it is tried.
+type poisonError struct{ error }
 
-// publish sends one batch. Where the service rejects a batch whole, one of its
-// entries may be the cause: each then goes alone, to find out which.
-func (p *pipeline) publish(ctx context.Context, batch []*entry) ([]Result, error) {
-	results, err := p.call(ctx, batch)
+// send makes one call. Where the service rejects it whole, one of its events may
+// be the cause: each then goes alone, to find out which.
+func (p *pipeline) send(ctx context.Context, events []schema.Event) ([]Result, error) {
+	start := time.Now()
+	results, err := p.publisher.Publish(ctx, events)
+	p.metrics.publishSeconds.Observe(time.Since(start).Seconds())
 	var rejected *RejectedError
 	switch {
 	case !errors.As(err, &rejected):
 		return results, err
-	case len(batch) == 1:
+	case len(events) == 1:
 		return []Result{{Err: rejected}}, nil
 	}
-	results = make([]Result, len(batch))
-	for i, e := range batch {
-		one, err := p.publish(ctx, []*entry{e})
+	results = make([]Result, len(events))
+	for i := range events {
+		one, err := p.send(ctx, events[i:i+1])
 		if err != nil {
 			results[i] = Result{Err: err}
 			continue
@@ -207,17 +223,6 @@ func (p *pipeline) publish(ctx context.Context, batch []*entry) ([]Result, error
 		results[i] = one[0]
 	}
 	return results, nil
-}
-
-func (p *pipeline) call(ctx context.Context, batch []*entry) ([]Result, error) {
-	events := make([]schema.Event, len(batch))
-	for i, e := range batch {
-		events[i] = e.event
-	}
-	start := time.Now()
-	results, err := p.publisher.Publish(ctx, events)
-	p.metrics.publishSeconds.Observe(time.Since(start).Seconds())
-	return results, err
 }
 
 // settle takes a batch's answer.
@@ -236,6 +241,7 @@ func (p *pipeline) settle(r batchResult) {
 	t := count(r.results)
 	if t.accepted > 0 {
 		p.accepted = max(p.accepted, r.call)
+		p.metrics.published.Add(float64(t.accepted))
 	}
 	switch {
 	case t.throttled > 0, t.accepted == 0 && t.failed > 1:
@@ -281,18 +287,23 @@ func count(results []Result) tally {
 func (p *pipeline) settleEntry(call uint64, e *entry, r Result) bool {
 	switch {
 	case r.Err == nil:
-		p.metrics.published.Inc()
 		if line := p.log.Debug(); line.Enabled() {
 			identify(line, e).Str("message_id", r.MessageID).Msg("published")
 		}
-		p.finished = append(p.finished, outcome{entry: e, messageID: r.MessageID, sequenceNumber: r.SequenceNumber})
-		p.lanes.done(e)
+		e.messageID, e.sequenceNumber = r.MessageID, r.SequenceNumber
+		p.done(e)
 		return true
 	case r.Permanent, p.guilty(call, e, r.Err):
-		p.park(e, "rejected", r.Err)
+		p.park(e, r.Err)
 		return true
 	}
 	return false
+}
+
+// done ends an entry in flight, published or parked.
+func (p *pipeline) done(e *entry) {
+	p.lanes.done(e)
+	p.finished = append(p.finished, e)
 }
 
 // guilty tells whether a rejected call is the event's own fault. A service that
@@ -325,17 +336,24 @@ func (p *pipeline) holdFailed(failed []*entry, err error, now time.Time) {
 }
 
 // park gives an entry in flight up and lets its group go on.
-func (p *pipeline) park(e *entry, reason string, why error) {
+func (p *pipeline) park(e *entry, why error) {
+	e.parked, e.reason = why, "rejected"
+	if errors.As(why, new(*poisonError)) {
+		e.reason = "invalid"
+	}
 	p.metrics.parked.Inc()
-	identify(p.log.Error(), e).Err(why).Str("reason", reason).Msg("event parked: it cannot be published")
-	p.finished = append(p.finished, outcome{entry: e, parked: why, reason: reason})
-	p.lanes.done(e)
+	identify(p.log.Error(), e).Err(why).Str("reason", e.reason).Msg("event parked: it cannot be published")
+	p.done(e)
 }
 
 // identify says which event a log line is about.
 func identify(line *zerolog.Event, e *entry) *zerolog.Event {
-	return line.Stringer("event_id", e.event.ID).Str("trace_id", schema.TraceID(e.event.Traceparent)).
-		Str("type", e.event.Type).Stringer("position", e.position)
+	if !line.Enabled() {
+		return line
+	}
+	event, _ := e.event() // what can be read of it is what there is to say
+	return line.Stringer("event_id", e.id).Str("trace_id", schema.TraceID(event.Traceparent)).
+		Str("type", event.Type).Stringer("position", e.position)
 }
 
 // maxRecord bounds one write of the ledger.
@@ -348,20 +366,20 @@ func (p *pipeline) record(ctx context.Context) {
 		return
 	}
 	n := min(len(p.finished), maxRecord)
-	outcomes := p.finished[:n:n]
+	entries := p.finished[:n:n]
 	if p.finished = p.finished[n:]; len(p.finished) == 0 {
 		p.finished = nil
 	}
 	p.recording = true
-	go func() { p.recorded <- recordResult{outcomes, p.ledger.record(ctx, outcomes)} }()
+	go func() { p.recorded <- recordResult{entries, p.ledger.record(ctx, entries)} }()
 }
 
 // finish moves the cursor past what is durable and gives its memory back.
-func (p *pipeline) finish(outcomes []outcome) {
+func (p *pipeline) finish(entries []*entry) {
 	memory := 0
-	for _, o := range outcomes {
-		p.cursor.finish(o.entry.position)
-		memory += o.entry.memory
+	for _, e := range entries {
+		p.cursor.finish(e.position)
+		memory += e.memory
 	}
 	p.window.release(memory)
 }

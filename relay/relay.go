@@ -47,6 +47,11 @@ type Config struct {
 	// long without a word Postgres lets go of it, and another may take the slot.
 	// Default 30 s.
 	SenderTimeout time.Duration
+	// WithoutLedger leaves what was published out of the ledger; what is parked still
+	// is in it. It saves the ledger's share of work, and costs its promise: after a
+	// restart events are published again, back to the last confirmed position, and
+	// only SNS (for five minutes) and the consumers' inboxes drop them.
+	WithoutLedger bool
 	// HeartbeatEvery is how often a message of the relay's own goes through the
 	// WAL. Default 10 s.
 	HeartbeatEvery time.Duration
@@ -202,10 +207,10 @@ func (r *Relay) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l := &ledger{pool: r.pool, slot: r.cfg.Slot, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
+	l := &ledger{pool: r.pool, parkedOnly: r.cfg.WithoutLedger, slot: r.cfg.Slot, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
 		r.cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
 	}}
-	conn, err := openStream(begin, r.cfg)
+	conn, gatherer, err := openStream(begin, r.cfg)
 	if err != nil {
 		return err
 	}
@@ -214,16 +219,16 @@ func (r *Relay) session(ctx context.Context) error {
 		closeNow(conn)
 		return err
 	}
-	return r.stream(ctx, g, l, conn, confirmed, upTo)
+	return r.stream(ctx, g, l, conn, gatherer, confirmed, upTo)
 }
 
-func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, conn *pgconn.PgConn, confirmed, upTo pglogrepl.LSN) error {
+func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, conn *pgconn.PgConn, gatherer *gatherer, confirmed, upTo pglogrepl.LSN) error {
 	hb := newHeartbeat(r.cfg, r.pool)
 	w := newWindow(r.cfg.Window)
 	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read)
 	read, skipped := make(chan []change), make(chan []change)
 	s := &stream{
-		conn: conn, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: p.confirmed,
+		conn: conn, gatherer: gatherer, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: p.confirmed,
 		every: min(statusEvery, r.cfg.SenderTimeout/3, 10*time.Second), metrics: r.metrics,
 	}
 	r.begin(&session{w, p, hb}, confirmed)

@@ -45,7 +45,7 @@ func (l *ledger) mark(ctx context.Context, entries []*entry) error {
 			return err
 		}
 		for _, e := range entries {
-			e.recorded = recorded[e.event.ID]
+			e.recorded = recorded[e.id]
 		}
 		return nil
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strconv"
 	"time"
 
@@ -21,6 +23,7 @@ const chunkEvents = 1000
 // while the last batches finish, a status still goes out on the timer.
 type stream struct {
 	conn      *pgconn.PgConn
+	gatherer  *gatherer // what conn reads from
 	window    *window
 	decoder   *decoder
 	out       chan<- []change
@@ -34,10 +37,15 @@ type stream struct {
 
 // openStream connects for replication. wal_sender_timeout is set for this
 // connection only.
-func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
+func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, *gatherer, error) {
 	pc, err := pgconn.ParseConfig(cfg.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("parse the database address: %w", err)
+		return nil, nil, fmt.Errorf("parse the database address: %w", err)
+	}
+	g := &gatherer{}
+	pc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		*g = gatherer{r: r} // each address that is tried begins anew
+		return pgproto3.NewFrontend(g, w)
 	}
 	pc.RuntimeParams["replication"] = "database"
 	pc.RuntimeParams["application_name"] = cfg.Slot
@@ -47,9 +55,9 @@ func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, error) {
 	noticeDeadPeers(pc, cfg.SenderTimeout)
 	conn, err := pgconn.ConnectConfig(ctx, pc)
 	if err != nil {
-		return nil, fmt.Errorf("connect for replication: %w", err)
+		return nil, nil, fmt.Errorf("connect for replication: %w", err)
 	}
-	return conn, nil
+	return conn, g, nil
 }
 
 // connectTimeout bounds the making of a connection and each question asked on it
@@ -136,12 +144,17 @@ func isClosed(c <-chan struct{}) bool {
 // read hands on changes until ctx ends, which is no error, or the connection
 // fails.
 func (s *stream) read(ctx context.Context) error {
+	// A deadline is what wakes a read, for a status or for the end.
+	defer context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })()
 	for {
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err := s.statusIfDue(); err != nil {
 			return err
+		}
+		if err := s.conn.Conn().SetReadDeadline(s.statusAt); err != nil {
+			return fmt.Errorf("read the stream: %w", err)
+		}
+		if ctx.Err() != nil { // looked at after the deadline was set, which may have undone the one that wakes
+			return nil
 		}
 		if err := s.receive(ctx); err != nil {
 			return err
@@ -149,14 +162,13 @@ func (s *stream) read(ctx context.Context) error {
 	}
 }
 
-// receive waits for messages until the next status is due.
+// receive handles messages until a deadline passes, or nothing waits and the next
+// status is due.
 func (s *stream) receive(ctx context.Context) error {
-	until, cancel := context.WithDeadline(ctx, s.statusAt)
-	defer cancel()
 	for {
-		message, err := s.conn.ReceiveMessage(until)
+		message, err := s.conn.Frontend().Receive()
 		switch {
-		case err != nil && until.Err() != nil && pgconn.Timeout(err):
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case err != nil:
 			return fmt.Errorf("read the stream: %w", err)
@@ -164,10 +176,14 @@ func (s *stream) receive(ctx context.Context) error {
 		if err := s.handle(ctx, message); err != nil {
 			return err
 		}
-		if len(s.chunk) >= chunkEvents || s.conn.Frontend().ReadBufferLen() == 0 {
+		idle := s.gatherer.empty() && s.conn.Frontend().ReadBufferLen() == 0
+		if idle || len(s.chunk) >= chunkEvents {
 			if err := s.flush(ctx); err != nil {
 				return err
 			}
+		}
+		if idle && !time.Now().Before(s.statusAt) {
+			return nil
 		}
 	}
 }
@@ -202,11 +218,10 @@ func (s *stream) copyData(ctx context.Context, data []byte) error {
 		}
 		return nil
 	case pglogrepl.XLogDataByteID:
-		x, err := pglogrepl.ParseXLogData(data[1:])
-		if err != nil {
-			return fmt.Errorf("read stream data: %w", err)
+		if len(data) < xLogDataHeader {
+			return errors.New("read stream data: it is cut short")
 		}
-		c, err := s.decoder.decode(x.WALData)
+		c, err := s.decoder.decode(data[xLogDataHeader:])
 		if err != nil {
 			return err
 		}
@@ -215,6 +230,10 @@ func (s *stream) copyData(ctx context.Context, data []byte) error {
 		return fmt.Errorf("read the stream: unknown message %q", data[0])
 	}
 }
+
+// xLogDataHeader is the kind, the WAL's start and end, and the server's clock.
+// https://www.postgresql.org/docs/15/protocol-replication.html
+const xLogDataHeader = 1 + 8 + 8 + 8
 
 // keep adds c to the chunk, waiting for room in the window if it is an event.
 func (s *stream) keep(ctx context.Context, c change) error {

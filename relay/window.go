@@ -1,45 +1,36 @@
 package relay
 
-import "sync"
+import "sync/atomic"
 
 // window bounds the memory of the events between being read and being recorded.
 // One goroutine, the reader, acquires; any may release.
 type window struct {
-	limit int
-
-	mu    sync.Mutex
-	used  int
+	limit int64
+	used  atomic.Int64
 	freed chan struct{} // holds a token when something was released
 }
 
 func newWindow(limit int) *window {
-	return &window{limit: limit, freed: make(chan struct{}, 1)}
+	return &window{limit: int64(limit), freed: make(chan struct{}, 1)}
 }
 
 // acquire takes n bytes if there is room. An event larger than the whole window
 // is let in alone. When it says no, wait on freed and try again.
 func (w *window) acquire(n int) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.used > 0 && w.used+n > w.limit {
+	// Nobody else adds, so what was free still is.
+	if used := w.used.Load(); used > 0 && used+int64(n) > w.limit {
 		return false
 	}
-	w.used += n
+	w.used.Add(int64(n))
 	return true
 }
 
 func (w *window) release(n int) {
-	w.mu.Lock()
-	w.used -= n
-	w.mu.Unlock()
+	w.used.Add(-int64(n))
 	select {
 	case w.freed <- struct{}{}:
 	default:
 	}
 }
 
-func (w *window) bytes() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.used
-}
+func (w *window) bytes() int { return int(w.used.Load()) }

@@ -1,11 +1,11 @@
 package schema
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -90,14 +90,23 @@ func (e Envelope) Seq() int64 {
 // WithSequence returns body with the row's seq as its first member. It is the
 // one thing that the relay adds. Only a JSON object can take it.
 func WithSequence(body string, seq int64) (string, error) {
-	inner := bytes.TrimSpace([]byte(body))
-	if len(inner) < 2 || inner[0] != '{' || !json.Valid(inner) {
-		return "", errors.New("body is not a JSON object")
+	rest, isObject := strings.CutPrefix(strings.TrimLeft(body, jsonSpace), "{")
+	if rest = strings.TrimLeft(rest, jsonSpace); !isObject || rest == "" {
+		return "", errNotObject
 	}
-	rest := bytes.TrimSpace(inner[1:])
+	if seq < 0 {
+		return "", fmt.Errorf("seq is %d: want 0 or more", seq)
+	}
+	if !validJSON(body) {
+		return "", errNotObject
+	}
+	digits := strconv.FormatInt(seq, 10)
+	zeros := "0000000000000000000"[len(digits):]
 	comma := ","
 	if rest[0] == '}' {
 		comma = ""
 	}
-	return fmt.Sprintf(`{"sequence":"%019d"%s%s`, seq, comma, rest), nil
+	return `{"sequence":"` + zeros + digits + `"` + comma + strings.TrimRight(rest, jsonSpace), nil
 }
+
+var errNotObject = errors.New("body is not a JSON object")

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+var pluginArgs = []string{"proto_version '1'", "publication_names '" + schema.Publication + "'"}
+
+// drainRecvlogical is Postgres's own client, writing to nowhere.
+func drainRecvlogical(ctx context.Context, b *backlog, slot string) error {
+	server, err := filepath.EvalSymlinks(filepath.Join(b.pg.Bindir(), "postgres"))
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(server), recvlogical),
+		"--dbname", b.pg.DSN(b.database), "--slot", slot, "--start", "--no-loop", "--endpos", b.end, "--file", "/dev/null",
+		"--option", "proto_version=1", "--option", "publication_names="+schema.Publication)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// drainPlainLoop is the loop of pglogrepl's own example.
+func drainPlainLoop(ctx context.Context, b *backlog, slot string) error {
+	cfg, err := pgconn.ParseConfig(b.pg.DSN(b.database))
+	if err != nil {
+		return err
+	}
+	cfg.RuntimeParams["replication"] = "database"
+	conn, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := pglogrepl.StartReplication(ctx, conn, slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: pluginArgs}); err != nil {
+		return err
+	}
+	relations := map[uint32]*pglogrepl.RelationMessage{}
+	for rows, statusAt := 0, time.Now().Add(10*time.Second); rows < b.rows; {
+		if time.Now().After(statusAt) {
+			if err := pglogrepl.SendStandbyStatusUpdate(ctx, conn, pglogrepl.StandbyStatusUpdate{}); err != nil {
+				return err
+			}
+			statusAt = time.Now().Add(10 * time.Second)
+		}
+		until, cancel := context.WithDeadline(ctx, statusAt)
+		message, err := conn.ReceiveMessage(until)
+		cancel()
+		if err != nil {
+			if pgconn.Timeout(err) {
+				continue
+			}
+			return err
+		}
+		data, ok := message.(*pgproto3.CopyData)
+		if !ok {
+			return fmt.Errorf("unexpected %T", message)
+		}
+		if data.Data[0] != pglogrepl.XLogDataByteID {
+			continue
+		}
+		x, err := pglogrepl.ParseXLogData(data.Data[1:])
+		if err != nil {
+			return err
+		}
+		parsed, err := pglogrepl.Parse(x.WALData)
+		if err != nil {
+			return err
+		}
+		switch m := parsed.(type) {
+		case *pglogrepl.RelationMessage:
+			relations[m.RelationID] = m
+		case *pglogrepl.InsertMessage:
+			if relations[m.RelationID] == nil {
+				return errors.New("a row of an unknown table")
+			}
+			rows++
+		}
+	}
+	return nil
+}

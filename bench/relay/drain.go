@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/restock-dev/restock/internal/figure"
+	"github.com/restock-dev/restock/internal/localpg"
+)
+
+// contender reads a backlog to its end through a slot of its own.
+type contender struct {
+	name  string
+	drain func(ctx context.Context, b *backlog, slot string) error
+}
+
+const recvlogical = "pg_recvlogical"
+
+var contenders = []contender{
+	{recvlogical, drainRecvlogical},
+	{"restock", func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, false) }},
+	{"restock_with_ledger", func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, true) }},
+	{"pglogrepl_loop", drainPlainLoop},
+}
+
+// goals are the ratios to pg_recvlogical that the relay is to reach.
+var goals = map[string]figure.Goal{
+	"m1 restock": figure.AtLeast(2), "m100 restock": figure.AtLeast(1.5),
+	"m1 restock_with_ledger": figure.AtLeast(1.9), "m100 restock_with_ledger": figure.AtLeast(1.3),
+}
+
+// drain lets the contenders take turns on two backlogs: one row per transaction, and a
+// hundred.
+func drain(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
+	if err := store(ctx, pg, "drain"); err != nil {
+		return false, err
+	}
+	ok := true
+	for _, perTransaction := range []int{1, 100} {
+		shape := fmt.Sprintf("m%d", perTransaction)
+		b, err := newBacklog(ctx, pg, "drain", "backlog_"+shape, o.Rows, perTransaction)
+		if err != nil {
+			return false, err
+		}
+		met, err := drainInTurns(ctx, b, shape, o.Rounds)
+		if err != nil {
+			return false, err
+		}
+		ok = ok && met
+	}
+	return ok, nil
+}
+
+func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int) (bool, error) {
+	speeds, cpu := map[string][]float64{}, map[string][]float64{}
+	for round := range rounds + 1 {
+		for _, c := range contenders {
+			took, busy, err := timed(ctx, b, c)
+			if err != nil {
+				return false, fmt.Errorf("%s: %w", c.name, err)
+			}
+			if round > 0 { // the first only warms the caches
+				speeds[c.name] = append(speeds[c.name], float64(b.rows)/took.Seconds())
+				cpu[c.name] = append(cpu[c.name], busy.Seconds()*1e6/float64(b.rows))
+			}
+		}
+	}
+	ok := true
+	for _, c := range contenders {
+		figure.Print(os.Stdout, fmt.Sprintf("relay_drain_%s_%s", shape, c.name), "rows/s", figure.Goal{}, speeds[c.name]...)
+		figure.Print(os.Stdout, fmt.Sprintf("relay_drain_%s_%s_cpu", shape, c.name), "us/row", figure.Goal{}, cpu[c.name]...)
+	}
+	for _, c := range contenders {
+		if c.name == recvlogical {
+			continue
+		}
+		ratios := slices.Clone(speeds[c.name])
+		for i := range ratios {
+			ratios[i] /= speeds[recvlogical][i]
+		}
+		name := fmt.Sprintf("relay_drain_%s_%s_vs_%s", shape, c.name, recvlogical)
+		ok = figure.Print(os.Stdout, name, "ratio", goals[shape+" "+c.name], ratios...) && ok
+	}
+	return ok, nil
+}
+
+// timed returns how long c took, and how much processor time of this process and the
+// clients that it ran.
+func timed(ctx context.Context, b *backlog, c contender) (took, busy time.Duration, err error) {
+	slot := "drain_" + c.name
+	if err := b.copy(ctx, slot); err != nil {
+		return 0, 0, err
+	}
+	runtime.GC()
+	started, before := time.Now(), processorTime()
+	if err := c.drain(ctx, b, slot); err != nil {
+		return 0, 0, err
+	}
+	return time.Since(started), processorTime() - before, nil
+}
+
+func processorTime() (busy time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var used syscall.Rusage
+		if err := syscall.Getrusage(who, &used); err != nil {
+			panic(err) // it fails for a bad argument only
+		}
+		busy += time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	}
+	return busy
+}

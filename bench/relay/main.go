@@ -1,0 +1,99 @@
+// Command relay measures the relay beside other ways to read an outbox: on one machine, in
+// one run, on the same WAL, taking turns. What counts is the ratios; absolute figures
+// belong to the machine. It ends with one line per figure (internal/figure).
+//
+//	go run ./bench/relay -h
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"slices"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/internal/localpg"
+)
+
+type options struct {
+	Rounds     int      `default:"5" help:"How often each contender has its turn."`
+	Rows       int      `default:"200000" help:"Rows of the backlog that is drained."`
+	Only       []string `help:"Parts to run: drain. Default all."`
+	CPUProfile string   `help:"Write a CPU profile of this process to the file." type:"path" name:"cpuprofile"`
+	Dir        string   `help:"Where to keep the private Postgres while it runs. Default a temporary directory." type:"path"`
+}
+
+// part is one kind of measurement. It prints figures and tells whether all goals were met.
+type part struct {
+	name string
+	run  func(ctx context.Context, pg *localpg.Server, o options) (bool, error)
+}
+
+var parts = []part{{"drain", drain}}
+
+func main() {
+	var o options
+	kong.Parse(&o, kong.Description("Measures the relay beside other ways to read an outbox."))
+	if o.CPUProfile != "" {
+		f, err := os.Create(o.CPUProfile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(2)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ok, err := run(ctx, o)
+	stop()
+	pprof.StopCPUProfile()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (ok bool, err error) {
+	if o.Dir == "" {
+		if o.Dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
+			return false, err
+		}
+		defer os.RemoveAll(o.Dir)
+	}
+	if o.Dir, err = localpg.Place(o.Dir); err != nil {
+		return false, err
+	}
+	pg, err := localpg.Start(ctx, localpg.Config{
+		DataDir: filepath.Join(o.Dir, "postgres"), Fsync: true, Logger: zerolog.Nop(),
+		Settings: map[string]string{
+			"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off",
+			"max_replication_slots": "40", "max_wal_senders": "20",
+		},
+	})
+	if err != nil {
+		return false, err
+	}
+	defer pg.Stop(context.WithoutCancel(ctx))
+	ok = true
+	for _, p := range parts {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {
+			continue
+		}
+		met, err := p.run(ctx, pg, o)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", p.name, err)
+		}
+		ok = ok && met
+	}
+	return ok, nil
+}
