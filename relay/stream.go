@@ -144,19 +144,14 @@ func isClosed(c <-chan struct{}) bool {
 // read hands on changes until ctx ends, which is no error, or the connection
 // fails.
 func (s *stream) read(ctx context.Context) error {
-	// A deadline is what wakes a read, for a status or for the end.
-	defer context.AfterFunc(ctx, func() { _ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) })()
+	s.gatherer.attach(s.conn.Conn())
+	defer context.AfterFunc(ctx, s.gatherer.interrupt)()
 	for {
 		if err := s.statusIfDue(); err != nil {
 			return err
 		}
-		if err := s.conn.Conn().SetReadDeadline(s.statusAt); err != nil {
-			return fmt.Errorf("read the stream: %w", err)
-		}
-		if ctx.Err() != nil { // looked at after the deadline was set, which may have undone the one that wakes
-			return nil
-		}
-		if err := s.receive(ctx); err != nil {
+		s.gatherer.begin(ctx, s.statusAt)
+		if err := s.receive(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -338,9 +333,11 @@ func (s *stream) finish(timeout time.Duration) error {
 	if err := s.status(); err != nil {
 		return err
 	}
-	if err := s.conn.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
+	until := time.Now().Add(timeout)
+	if err := s.conn.Conn().SetWriteDeadline(until); err != nil {
 		return fmt.Errorf("end replication: %w", err)
 	}
+	s.gatherer.begin(context.Background(), until)
 	s.conn.Frontend().Send(&pgproto3.CopyDone{})
 	if err := s.conn.Frontend().Flush(); err != nil {
 		return fmt.Errorf("end replication: %w", err)

@@ -47,7 +47,7 @@ func drain(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		met, err := drainInTurns(ctx, b, shape, o.Rounds)
+		met, err := drainInTurns(ctx, b, shape, o.Rounds, chosen(o.Contenders))
 		if err != nil {
 			return false, err
 		}
@@ -56,7 +56,18 @@ func drain(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
 	return ok, nil
 }
 
-func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int) (bool, error) {
+// chosen are the contenders of the given names, or all, and always the one that the others
+// are measured against.
+func chosen(names []string) []contender {
+	if len(names) == 0 {
+		return contenders
+	}
+	return slices.DeleteFunc(slices.Clone(contenders), func(c contender) bool {
+		return c.name != recvlogical && !slices.Contains(names, c.name)
+	})
+}
+
+func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int, contenders []contender) (bool, error) {
 	speeds, cpu := map[string][]float64{}, map[string][]float64{}
 	for round := range rounds + 1 {
 		for _, c := range contenders {

@@ -25,6 +25,7 @@ type options struct {
 	Rounds     int      `default:"5" help:"How often each contender has its turn."`
 	Rows       int      `default:"200000" help:"Rows of the backlog that is drained."`
 	Only       []string `help:"Parts to run: drain. Default all."`
+	Contenders []string `help:"Contenders to run. Default all."`
 	CPUProfile string   `help:"Write a CPU profile of this process to the file." type:"path" name:"cpuprofile"`
 	Dir        string   `help:"Where to keep the private Postgres while it runs. Default a temporary directory." type:"path"`
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +37,7 @@ func drainRestock(ctx context.Context, b *backlog, slot string, ledger bool) err
 	publisher := newNowhere(b.rows)
 	r, err := relay.New(relay.Config{
 		DSN: b.pg.RoleDSN(schema.RoleRelay, password, b.database), Slot: slot, Publication: schema.Publication,
-		Publisher: publisher, Logger: zerolog.Nop(), WithoutLedger: !ledger,
+		Publisher: publisher, Logger: zerolog.New(os.Stderr).Level(zerolog.WarnLevel), WithoutLedger: !ledger,
 	})
 	if err != nil {
 		return err
