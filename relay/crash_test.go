@@ -143,6 +143,24 @@ func TestLedgerOutOfReach(t *testing.T) {
 	require.Equal(t, 1.0, r.metric(t, "events_published_total"))
 }
 
+// TestLedgerHoldsItAlready: another relay, which was frozen and woke up late, has
+// recorded what this one publishes. Its row stays, and the others are recorded.
+func TestLedgerHoldsItAlready(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	accept := o.refuseAll()
+	r := o.start()
+	ids := o.commit(event("a", 1), event("b", 1), event("c", 1))
+	o.eventually("publishing was tried", func() bool { return r.metric(t, "publish_failures_total") > 0 })
+	_, err := o.pool.Exec(o.ctx, `INSERT INTO ledger (day, event_id, outcome, message_id) SELECT day, id, 'published', 'theirs' FROM outbox WHERE id = $1`, ids[1])
+	require.NoError(t, err)
+	accept()
+	o.settled()
+	o.confirmedUpToNow()
+	require.Equal(t, 1, o.count(`ledger WHERE message_id = 'theirs'`))
+	require.Equal(t, 3, o.count(`ledger`))
+}
+
 // TestStaysConnectedWhilePaused: with the window full and nothing going out, the
 // reader reads nothing, and Postgres still hears from it for several times the
 // time after which it would let go.

@@ -30,6 +30,10 @@ type entry struct {
 	reason         string
 }
 
+// fromStream tells an entry that the stream brought from one that was read from the
+// outbox table, which has no position and holds nothing back.
+func (e *entry) fromStream() bool { return e.position.Commit != 0 }
+
 // lanes keeps the events that wait, each message group in a lane of its own. A
 // lane has at most one entry in flight. lanes is pure and for one goroutine.
 type lanes struct {

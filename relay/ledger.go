@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/restock-dev/restock/internal/service"
@@ -113,43 +115,70 @@ func (l *ledger) record(ctx context.Context, entries []*entry) error {
 
 // write sends everything in one round trip. Without BEGIN a batch is one
 // transaction, so rows, parked rows and watermark are there together or not.
+// Rows that are there already, which another relay wrote that has woken up late,
+// are left as they are; not expecting them is a quarter faster.
 func (l *ledger) write(ctx context.Context, entries []*entry) error {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
-	batch := &pgx.Batch{}
-	l.queueRows(batch, entries)
-	l.queueParked(batch, entries)
-	l.queueWatermark(batch, entries)
-	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
+	err := l.insert(ctx, entries, "")
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "23505" {
+		err = l.insert(ctx, entries, "ON CONFLICT DO NOTHING")
+	}
+	if err != nil {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
 	return nil
 }
 
-func (l *ledger) queueRows(batch *pgx.Batch, entries []*entry) {
-	n := len(entries)
-	days, ids, kinds := make([]time.Time, n), make([]uuid.UUID, n), make([]string, n)
-	messages, sequences := make([]*string, n), make([]*string, n)
-	for i, e := range entries {
-		days[i], ids[i], kinds[i] = e.day, e.id, "published"
-		if e.parked != nil {
-			kinds[i] = "parked"
-			continue
-		}
-		messages[i], sequences[i] = &e.messageID, &e.sequenceNumber
-	}
-	batch.Queue(`INSERT INTO ledger (day, event_id, outcome, message_id, sequence_number)
-		SELECT * FROM unnest($1::date[], $2::uuid[], $3::text[], $4::text[], $5::text[])
-		ON CONFLICT DO NOTHING`, days, ids, kinds, messages, sequences)
+func (l *ledger) insert(ctx context.Context, entries []*entry, onConflict string) error {
+	batch := &pgx.Batch{}
+	queuePublished(batch, entries, onConflict)
+	queueParked(batch, entries, onConflict)
+	l.queueWatermark(batch, entries)
+	return l.pool.SendBatch(ctx, batch).Close()
 }
 
-func (l *ledger) queueParked(batch *pgx.Batch, entries []*entry) {
+// rows are ledger rows of one day, as the arrays that go over the wire.
+type rows struct {
+	ids       []pgtype.UUID
+	messages  []string
+	sequences []string
+}
+
+func queuePublished(batch *pgx.Batch, entries []*entry, onConflict string) {
+	days := make(map[time.Time]*rows, 1)
 	for _, e := range entries {
 		if e.parked != nil {
-			batch.Queue(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
-				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-				e.day, e.id, e.group, e.seq, e.reason, storable(e.parked.Error()))
+			continue
 		}
+		r := days[e.day]
+		if r == nil {
+			n := len(entries)
+			r = &rows{make([]pgtype.UUID, 0, n), make([]string, 0, n), make([]string, 0, n)}
+			days[e.day] = r
+		}
+		r.ids = append(r.ids, pgtype.UUID{Bytes: e.id, Valid: true})
+		r.messages = append(r.messages, e.messageID)
+		r.sequences = append(r.sequences, e.sequenceNumber)
+	}
+	for day, r := range days {
+		batch.Queue(`INSERT INTO ledger (day, event_id, outcome, message_id, sequence_number)
+			SELECT $1, event_id, 'published', message_id, sequence_number
+			FROM unnest($2::uuid[], $3::text[], $4::text[]) AS r (event_id, message_id, sequence_number) `+onConflict,
+			day, r.ids, r.messages, r.sequences)
+	}
+}
+
+func queueParked(batch *pgx.Batch, entries []*entry, onConflict string) {
+	for _, e := range entries {
+		if e.parked == nil {
+			continue
+		}
+		batch.Queue(`INSERT INTO ledger (day, event_id, outcome) VALUES ($1, $2, 'parked') `+onConflict, e.day, e.id)
+		batch.Queue(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
+			VALUES ($1, $2, $3, $4, $5, $6) `+onConflict,
+			e.day, e.id, e.group, e.seq, e.reason, storable(e.parked.Error()))
 	}
 }
 
@@ -163,6 +192,9 @@ func (l *ledger) queueWatermark(batch *pgx.Batch, entries []*entry) {
 	var highest pglogrepl.LSN
 	for _, e := range entries {
 		highest = max(highest, e.position.Commit)
+	}
+	if highest == 0 { // none of them came by the stream
+		return
 	}
 	batch.Queue(`INSERT INTO watermarks AS w (slot, system_identifier, timeline, recorded_lsn)
 		VALUES ($1, $2, $3, $4::text::pg_lsn)

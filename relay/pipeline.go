@@ -134,7 +134,9 @@ func (p *pipeline) take(chunk []change) {
 }
 
 func (p *pipeline) add(e *entry) {
-	p.cursor.add()
+	if e.fromStream() {
+		p.cursor.add()
+	}
 	if e.recorded {
 		p.metrics.skipped.Inc()
 		p.cursor.finish(e.position)
@@ -378,7 +380,9 @@ func (p *pipeline) record(ctx context.Context) {
 func (p *pipeline) finish(entries []*entry) {
 	memory := 0
 	for _, e := range entries {
-		p.cursor.finish(e.position)
+		if e.fromStream() {
+			p.cursor.finish(e.position)
+		}
 		memory += e.memory
 	}
 	p.window.release(memory)
