@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/restock-dev/restock/internal/figure"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -36,20 +37,19 @@ func TestPipeline(t *testing.T) {
 // make bench. What the absolute figures mean depends on the machine.
 func BenchmarkPipeline(b *testing.B) {
 	for b.Loop() {
+		print := func(name string, value float64, unit string) {
+			figure.Print(os.Stdout, "pipeline_"+name, unit, figure.Goal{}, value)
+		}
 		s := size{checkouts: 20_000, skus: 500, clients: 32, stock: 20, reorder: 10}
 		r := runPipeline(b, s)
-		figure("checkouts_per_second", float64(s.checkouts)/r.selling.Seconds(), "1/s")
-		figure("events_per_second", float64(r.events)/r.publishing.Seconds(), "1/s")
-		figure("commit_to_published_p50", r.p50*1000, "ms")
-		figure("commit_to_published_p99", r.p99*1000, "ms")
+		print("checkouts_per_second", float64(s.checkouts)/r.selling.Seconds(), "1/s")
+		print("events_per_second", float64(r.events)/r.publishing.Seconds(), "1/s")
+		print("commit_to_published_p50", r.p50*1000, "ms")
+		print("commit_to_published_p99", r.p99*1000, "ms")
 		for i, kib := range r.residentKiB {
-			figure(fmt.Sprintf("relay_resident_after_%d_of_4", i), float64(kib)/1024, "MiB")
+			print(fmt.Sprintf("relay_resident_after_%d_of_4", i), float64(kib)/1024, "MiB")
 		}
 	}
-}
-
-func figure(name string, value float64, unit string) {
-	fmt.Fprintf(os.Stdout, "figure name=pipeline_%s median=%.2f min=%.2f max=%.2f n=1 unit=%s\n", name, value, value, value, unit)
 }
 
 type pipelineResult struct {

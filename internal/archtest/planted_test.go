@@ -32,7 +32,7 @@ var planted = []struct {
 	{"every package has a package comment", "api/api_test.go", "package api", ""},
 
 	{"packages import only what is below them", "relay/x.go", imports("relay", ours+"api"), "relay/x.go imports api"},
-	{"packages import only what is below them", "api/x.go", imports("api", ours+"consumers"), "api may import of ours only [schema internal/service internal/awshttp]"},
+	{"packages import only what is below them", "api/x.go", imports("api", ours+"consumers"), "api may import of ours only [schema internal/service internal/awshttp internal/figure]"},
 	{"packages import only what is below them", "consumers/x.go", imports("consumers", ours+"relay"), "consumers/x.go imports relay"},
 	{"packages import only what is below them", "consumers/x_test.go", imports("consumers", ours+"relay"), "consumers/x_test.go imports relay"},
 	{"packages import only what is below them", "internal/ops/x.go", imports("ops", ours+"relay"), "internal/ops/x.go imports relay"},

@@ -26,7 +26,7 @@ var rules = []rule{
 }
 
 // leaves may be imported by any package of ours, and import none of ours themselves.
-var leaves = []string{"schema", "internal/service", "internal/awshttp"}
+var leaves = []string{"schema", "internal/service", "internal/awshttp", "internal/figure"}
 
 // mayImport says for a folder which of our folders it may import besides the leaves and
 // itself. A folder that is not listed may import what it likes.

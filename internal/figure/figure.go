@@ -23,17 +23,11 @@ func AtLeast(bound float64) Goal { return Goal{">=", bound} }
 // AtMost is met by a median of bound or less.
 func AtMost(bound float64) Goal { return Goal{"<=", bound} }
 
-// Equal is met by a median of exactly bound.
-func Equal(bound float64) Goal { return Goal{"==", bound} }
-
 func (g Goal) met(median float64) bool {
-	switch g.op {
-	case ">=":
+	if g.op == ">=" {
 		return median >= g.bound
-	case "<=":
-		return median <= g.bound
 	}
-	return median == g.bound
+	return median <= g.bound
 }
 
 // Print writes the figure of one or more values in one unit, and tells whether the goal

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"text/tabwriter"
 
+	"github.com/restock-dev/restock/internal/figure"
+
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
@@ -120,13 +122,11 @@ func (t *Table) Print(w io.Writer) {
 	}
 	_ = rows.Flush() // as with fmt: a table that cannot be printed is no failure of what it is about
 	fmt.Fprint(w, legend)
-	all := len(t.faults)*len(Consumers) - t.without
-	t.figure(w, "cells_tried", t.tried, fmt.Sprintf(">=%d", all), t.tried >= all)
-	t.figure(w, "cells_failed", t.failed, "<=0", t.failed == 0)
-	t.figure(w, "lost", t.lost, "<=0", t.lost == 0)
-	t.figure(w, "duplicated", t.duplicated, "<=0", t.duplicated == 0)
-}
-
-func (t *Table) figure(w io.Writer, what string, value int, goal string, ok bool) {
-	fmt.Fprintf(w, "figure name=%s_%s median=%d min=%d max=%d n=1 unit=count goal=%s ok=%t\n", t.name, what, value, value, value, goal, ok)
+	count := func(what string, n int, goal figure.Goal) {
+		figure.Print(w, t.name+"_"+what, "count", goal, float64(n))
+	}
+	count("cells_tried", t.tried, figure.AtLeast(float64(len(t.faults)*len(Consumers)-t.without)))
+	count("cells_failed", t.failed, figure.AtMost(0))
+	count("lost", t.lost, figure.AtMost(0))
+	count("duplicated", t.duplicated, figure.AtMost(0))
 }
