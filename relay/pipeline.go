@@ -101,6 +101,7 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 			p.take(chunk)
 		case r := <-p.published:
 			p.settle(r)
+			p.settleWaiting()
 		case r := <-p.recorded:
 			p.recording = false
 			if r.err != nil {
@@ -225,6 +226,19 @@ func (p *pipeline) send(ctx context.Context, events []schema.Event) ([]Result, e
 		results[i] = one[0]
 	}
 	return results, nil
+}
+
+// settleWaiting takes the answers that are there already, so that what they let go
+// fills whole batches.
+func (p *pipeline) settleWaiting() {
+	for {
+		select {
+		case r := <-p.published:
+			p.settle(r)
+		default:
+			return
+		}
+	}
 }
 
 // settle takes a batch's answer.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -23,9 +25,11 @@ func drainRecvlogical(ctx context.Context, b *backlog, slot string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(server), recvlogical),
-		"--dbname", b.pg.DSN(b.database), "--slot", slot, "--start", "--no-loop", "--endpos", b.end, "--file", "/dev/null",
+	cmd := exec.CommandContext( //nolint:gosec // the server's own client, with arguments of our own
+		ctx, filepath.Join(filepath.Dir(server), recvlogical),
+		"--host", "127.0.0.1", "--port", strconv.Itoa(b.pg.Port()), "--username", localpg.Owner, "--dbname", b.database, "--slot", slot, "--start", "--no-loop", "--endpos", b.end, "--file", "/dev/null",
 		"--option", "proto_version=1", "--option", "publication_names="+schema.Publication)
+	cmd.Env = []string{"PGPASSFILE=" + b.pg.Passfile()}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)

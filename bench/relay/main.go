@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -69,7 +70,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		if o.Dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
 			return false, err
 		}
-		defer os.RemoveAll(o.Dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(o.Dir)) }()
 	}
 	if o.Dir, err = localpg.Place(o.Dir); err != nil {
 		return false, err
@@ -84,7 +85,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer pg.Stop(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, pg.Stop(context.WithoutCancel(ctx))) }()
 	ok = true
 	for _, p := range parts {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {

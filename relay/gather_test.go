@@ -1,0 +1,136 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http/httptest"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// connected returns both ends of a connection of the given kind.
+func connected(t *testing.T, kind string) (near, far net.Conn) {
+	t.Helper()
+	if kind == "pipe" {
+		near, far = net.Pipe()
+	} else {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		accepted := make(chan net.Conn, 1)
+		go func() {
+			conn, _ := l.Accept()
+			accepted <- conn
+		}()
+		near, err = net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		far = <-accepted
+	}
+	if kind == "tls" {
+		identity := httptest.NewTLSServer(nil)
+		identity.Close()
+		server := tls.Server(far, &tls.Config{Certificates: identity.TLS.Certificates})
+		client := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+		go func() { _ = server.Handshake() }()
+		require.NoError(t, client.Handshake())
+		near, far = client, server
+	}
+	t.Cleanup(func() {
+		near.Close()
+		far.Close()
+	})
+	return near, far
+}
+
+// TestGather: whatever the sender's pace, every byte comes, in order, and a tail
+// that is shorter than what the gatherer likes to be woken for comes as well.
+func TestGather(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"tcp", "tls", "pipe"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			near, far := connected(t, kind)
+			g := &gatherer{r: near}
+			g.attach(near)
+			g.begin(t.Context(), time.Now().Add(time.Minute))
+
+			random := rand.New(rand.NewPCG(1, 2))
+			sent := make([]byte, 8<<20)
+			for i := range sent {
+				sent[i] = byte(random.Uint32())
+			}
+			go func() {
+				for rest := sent; len(rest) > 0; {
+					n := min(len(rest), 1+random.IntN(2000))
+					if _, err := far.Write(rest[:n]); err != nil {
+						return
+					}
+					rest = rest[n:]
+				}
+			}()
+			got := make([]byte, len(sent))
+			_, err := io.ReadFull(g, got)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(sent, got))
+			require.True(t, g.empty())
+
+			// Fast or not, one byte is not waited for in vain.
+			g.fast = true
+			go func() { _, _ = far.Write([]byte{42}) }()
+			_, err = io.ReadFull(g, got[:1])
+			require.NoError(t, err)
+			require.Equal(t, byte(42), got[0])
+		})
+	}
+}
+
+// TestGatherGivesUp: a read ends at its deadline and at an interruption, also one
+// that comes before it, and the next read goes on.
+func TestGatherGivesUp(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"tcp", "tls", "pipe"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			near, far := connected(t, kind)
+			g := &gatherer{r: near}
+			g.attach(near)
+			one := make([]byte, 1)
+
+			for _, fast := range []bool{false, true} {
+				g.fast = fast
+				g.begin(t.Context(), time.Now())
+				_, err := g.Read(one)
+				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+
+				g.fast = fast
+				ctx, cancel := context.WithCancel(t.Context())
+				stop := context.AfterFunc(ctx, g.interrupt)
+				g.begin(ctx, time.Now().Add(time.Hour))
+				go cancel()
+				_, err = g.Read(one)
+				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+				_, err = g.Read(one)
+				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+				stop()
+			}
+
+			g.begin(t.Context(), time.Now().Add(time.Hour))
+			go func() { _, _ = far.Write([]byte{42}) }()
+			_, err := g.Read(one)
+			require.NoError(t, err)
+			require.Equal(t, byte(42), one[0])
+
+			go far.Close()
+			_, err = g.Read(one)
+			require.True(t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), err)
+		})
+	}
+}
