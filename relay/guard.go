@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,8 +18,10 @@ import (
 // not active yet. And it learns at once that the server shuts down: a walsender
 // is the last to be told, and waits for confirmations that may never come.
 type guard struct {
-	conn  *pgx.Conn
-	every time.Duration // between pings
+	conn    *pgx.Conn
+	timeout time.Duration // after so long without a word Postgres ends the session
+	opened  time.Time
+	leased  atomic.Int64 // how long after opened the lock is surely held, in nanoseconds
 }
 
 // standbyEvery is how often a standby tries for the lock. It asks rather than
@@ -40,7 +43,7 @@ func openGuard(ctx context.Context, cfg Config, waiting func()) (*guard, error) 
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	g := &guard{conn: conn, every: cfg.SenderTimeout / 4}
+	g := &guard{conn: conn, timeout: cfg.SenderTimeout, opened: time.Now()}
 	if err := g.lock(ctx, cfg.Slot, waiting); err != nil {
 		g.close()
 		return nil, err
@@ -50,12 +53,14 @@ func openGuard(ctx context.Context, cfg Config, waiting func()) (*guard, error) 
 
 func (g *guard) lock(ctx context.Context, slot string, waiting func()) error {
 	for first := true; ; first = false {
+		asked := time.Now()
 		var held bool
 		err := g.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('restock:relay:' || $1, 0))`, slot).Scan(&held)
 		switch {
 		case err != nil:
 			return fmt.Errorf("take the lock of slot %s: %w", slot, err)
 		case held:
+			g.extend(asked)
 			return nil
 		case first:
 			waiting()
@@ -82,7 +87,7 @@ func (g *guard) watch(ctx context.Context) error {
 
 // listen waits for bad news until the next ping is due, and pings.
 func (g *guard) listen(ctx context.Context) error {
-	limit, cancel := context.WithTimeout(ctx, g.every)
+	limit, cancel := context.WithTimeout(ctx, g.timeout/4)
 	defer cancel()
 	_, err := g.conn.WaitForNotification(limit)
 	if err != nil && !pgconn.Timeout(err) {
@@ -93,8 +98,21 @@ func (g *guard) listen(ctx context.Context) error {
 	}
 	ping, cancelPing := context.WithTimeout(ctx, connectTimeout)
 	defer cancelPing()
-	return g.conn.Ping(ping)
+	asked := time.Now()
+	if err := g.conn.Ping(ping); err != nil {
+		return err
+	}
+	g.extend(asked)
+	return nil
 }
+
+// extend notes that the session was alive at the time of asking.
+func (g *guard) extend(asked time.Time) { g.leased.Store(int64(asked.Add(g.timeout).Sub(g.opened))) }
+
+// holds tells whether the lock is surely held. A process that was frozen for longer
+// than its session could idle finds here that it holds nothing any more, before it
+// has read a word from anybody. Safe for concurrent use.
+func (g *guard) holds(now time.Time) bool { return now.Sub(g.opened) < time.Duration(g.leased.Load()) }
 
 func (g *guard) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

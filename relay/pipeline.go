@@ -24,6 +24,9 @@ type pipeline struct {
 	metrics   *metrics
 	log       zerolog.Logger
 	onProbe   func(change)
+	// holds tells whether the slot's lock is surely held. Without it nothing is sent
+	// and nothing is parked.
+	holds func(now time.Time) bool
 
 	lanes    *lanes
 	cursor   *cursor
@@ -53,9 +56,9 @@ type recordResult struct {
 	err     error
 }
 
-func newPipeline(cfg Config, l *ledger, w *window, m *metrics, confirmed pglogrepl.LSN, onProbe func(change)) *pipeline {
+func newPipeline(cfg Config, l *ledger, w *window, m *metrics, confirmed pglogrepl.LSN, onProbe func(change), holds func(time.Time) bool) *pipeline {
 	p := &pipeline{
-		publisher: cfg.Publisher, ledger: l, window: w, backoff: cfg.Backoff, metrics: m, log: cfg.Logger, onProbe: onProbe,
+		publisher: cfg.Publisher, ledger: l, window: w, backoff: cfg.Backoff, metrics: m, log: cfg.Logger, onProbe: onProbe, holds: holds,
 		lanes: newLanes(), cursor: newCursor(confirmed), throttle: newThrottle(cfg.InFlight, cfg.Backoff),
 		published: make(chan batchResult, cfg.InFlight), recorded: make(chan recordResult),
 	}
@@ -149,7 +152,7 @@ func (p *pipeline) add(e *entry) {
 
 // start sends batches while there are some and the throttle lets it.
 func (p *pipeline) start(ctx context.Context, now time.Time) {
-	for p.throttle.allows(p.inFlight, now) {
+	for p.throttle.allows(p.inFlight, now) && p.holds(now) {
 		batch := p.lanes.next(now, maxBatchEntries, maxBatchBytes)
 		if batch == nil {
 			return
@@ -309,7 +312,7 @@ func (p *pipeline) settleEntry(call uint64, e *entry, r Result) bool {
 		e.messageID, e.sequenceNumber = r.MessageID, r.SequenceNumber
 		p.done(e)
 		return true
-	case r.Permanent, p.guilty(call, e, r.Err):
+	case (r.Permanent || p.guilty(call, e, r.Err)) && p.holds(time.Now()):
 		p.park(e, r.Err)
 		return true
 	}
@@ -413,11 +416,17 @@ func (p *pipeline) share() {
 	p.oldestNanos.Store(oldest.UnixNano())
 }
 
+// lockRecheck is how soon to look again whether the lock is held.
+const lockRecheck = 50 * time.Millisecond
+
 // setTimer wakes run when a held lane or the throttle lets something go that
 // start, called with the same now, could not send. What waits for a batch in
 // flight instead is woken by its answer.
 func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
 	due, held := p.lanes.due()
+	if !p.holds(now) {
+		due, held = now.Add(lockRecheck), true
+	}
 	if p.throttle.until.After(now) && p.throttle.until.After(due) {
 		due, held = p.throttle.until, true
 	}

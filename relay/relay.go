@@ -225,7 +225,7 @@ func (r *Relay) session(ctx context.Context) error {
 func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, conn *pgconn.PgConn, gatherer *gatherer, confirmed, upTo pglogrepl.LSN) error {
 	hb := newHeartbeat(r.cfg, r.pool)
 	w := newWindow(r.cfg.Window)
-	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read)
+	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read, g.holds)
 	read, skipped := make(chan []change), make(chan []change)
 	s := &stream{
 		conn: conn, gatherer: gatherer, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: p.confirmed,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,6 +19,8 @@ type relayCommand struct {
 	Publication string `default:"restock_outbox" env:"RESTOCK_PUBLICATION" help:"Publication of the outbox table."`
 	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" help:"Memory for events that are under way."`
 	InFlight    int    `default:"16" env:"RESTOCK_IN_FLIGHT" help:"Calls to SNS that may be under way at once."`
+
+	SenderTimeout time.Duration `default:"30s" env:"RESTOCK_SENDER_TIMEOUT" help:"After so long without a word Postgres lets go of this relay, and a standby takes over."`
 }
 
 // Run relays until a signal.
@@ -40,7 +43,7 @@ func (c *relayCommand) Run(inv *invocation) error {
 	reg := newRegistry()
 	r, err := relay.New(relay.Config{
 		DSN: c.DatabaseURL, Slot: slot, Publication: c.Publication, Publisher: publisher,
-		Window: c.Window, InFlight: c.InFlight,
+		Window: c.Window, InFlight: c.InFlight, SenderTimeout: c.SenderTimeout,
 		Logger: inv.log.With().Str("part", "relay").Logger(), Metrics: reg,
 	})
 	if err != nil {
