@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -98,7 +97,7 @@ func TestConfig(t *testing.T) {
 		})
 	}
 	for _, arn := range []string{"", "events.fifo", "arn:aws:sns:eu-west-1:1:events"} {
-		_, err := relay.NewSNS(aws.Config{}, arn, 1)
+		_, err := relay.NewSNS(relay.SNSConfig{TopicARN: arn})
 		require.ErrorContains(t, err, "not the ARN of a FIFO topic", arn)
 	}
 }

@@ -135,7 +135,7 @@ type running struct {
 // start runs a relay until the test ends or stop is called.
 func (o *outbox) start(change ...func(*relay.Config)) *running {
 	o.t.Helper()
-	publisher, err := relay.NewSNS(o.aws.AWSConfig(), o.topic, 16)
+	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: o.aws.AWSConfig(), TopicARN: o.topic})
 	require.NoError(o.t, err)
 	reg := prometheus.NewRegistry()
 	cfg := relay.Config{

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/restock-dev/restock/internal/awshttp"
 	"github.com/restock-dev/restock/schema"
@@ -23,24 +25,54 @@ import (
 // into it may have been accepted, and is repeated with the same ids.
 const snsCallTimeout = 15 * time.Second
 
+// SNSConfig is what NewSNS needs.
+type SNSConfig struct {
+	// AWS is where SNS is and as whom to call it.
+	AWS aws.Config
+	// TopicARN names the topic, which must be FIFO.
+	TopicARN string
+	// Conns is how many idle connections are kept: as many as calls may be under
+	// way at once. Default 16.
+	Conns int
+	// StockSDK leaves it to the SDK to write requests and to read answers. That
+	// costs about twice the processor time; it is a way out should SNS's protocol
+	// change.
+	StockSDK bool
+}
+
 // SNS publishes to one SNS FIFO topic.
 type SNS struct {
 	client *sns.Client
 	topic  string
 }
 
-// NewSNS publishes to the topic with the given ARN. The SDK's own retries are
-// off, because the relay's lanes are the one retry layer. conns is how many calls
-// may be under way at once. Only the name is checked here: the topic must be FIFO.
-func NewSNS(cfg aws.Config, topicARN string, conns int) (*SNS, error) {
-	if !strings.HasPrefix(topicARN, "arn:") || !strings.HasSuffix(topicARN, ".fifo") {
-		return nil, fmt.Errorf("%q is not the ARN of a FIFO topic: it starts with arn: and ends with .fifo", topicARN)
+// NewSNS returns a publisher to a topic, of which only the name is checked. The
+// SDK's own retries are off, because the relay's lanes are the one retry layer.
+func NewSNS(cfg SNSConfig) (*SNS, error) {
+	if !strings.HasPrefix(cfg.TopicARN, "arn:") || !strings.HasSuffix(cfg.TopicARN, ".fifo") {
+		return nil, fmt.Errorf("%q is not the ARN of a FIFO topic: it starts with arn: and ends with .fifo", cfg.TopicARN)
 	}
-	client := sns.NewFromConfig(cfg, func(o *sns.Options) {
+	client := sns.NewFromConfig(cfg.AWS, func(o *sns.Options) {
 		o.Retryer = aws.NopRetryer{}
-		o.HTTPClient = awshttp.Wrap(cfg.HTTPClient, conns)
+		o.HTTPClient = awshttp.Wrap(cfg.AWS.HTTPClient, cmp.Or(cfg.Conns, 16))
+		if !cfg.StockSDK {
+			o.APIOptions = append(o.APIOptions, lightPublishBatch)
+		}
 	})
-	return &SNS{client: client, topic: topicARN}, nil
+	return &SNS{client: client, topic: cfg.TopicARN}, nil
+}
+
+// lightPublishBatch exchanges, in the SDK's stack of middleware, the two parts
+// that cost the most. Endpoint, credentials, signature and errors stay the SDK's.
+func lightPublishBatch(stack *middleware.Stack) error {
+	serializer, written := stack.Serialize.Get("OperationSerializer")
+	deserializer, read := stack.Deserialize.Get("OperationDeserializer")
+	if !written || !read {
+		return errors.New("the SDK's parts have other names: use its own (StockSDK)")
+	}
+	_, serr := stack.Serialize.Swap(serializer.ID(), batchWriter{serializer})
+	_, derr := stack.Deserialize.Swap(deserializer.ID(), answerReader{deserializer})
+	return errors.Join(serr, derr)
 }
 
 // Publish implements Publisher with one PublishBatch.

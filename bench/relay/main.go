@@ -25,9 +25,10 @@ import (
 type options struct {
 	Rounds     int      `default:"5" help:"How often each contender has its turn."`
 	Rows       int      `default:"200000" help:"Rows of the backlog that is drained."`
-	Only       []string `help:"Parts to run: drain. Default all."`
+	Only       []string `help:"Parts to run: drain, publish. Default all."`
 	Contenders []string `help:"Contenders to run. Default all."`
 	CPUProfile string   `help:"Write a CPU profile of this process to the file." type:"path" name:"cpuprofile"`
+	Stub       bool     `hidden:"" help:"Be the stub that the part publish publishes to."`
 	Dir        string   `help:"Where to keep the private Postgres while it runs. Default a temporary directory." type:"path"`
 }
 
@@ -37,7 +38,7 @@ type part struct {
 	run  func(ctx context.Context, pg *localpg.Server, o options) (bool, error)
 }
 
-var parts = []part{{"drain", drain}}
+var parts = []part{{"drain", drain}, {"publish", publish}}
 
 func main() {
 	var o options
@@ -66,6 +67,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (ok bool, err error) {
+	if o.Stub {
+		return true, serveStub()
+	}
 	if o.Dir == "" {
 		if o.Dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
 			return false, err

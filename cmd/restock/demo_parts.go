@@ -111,7 +111,7 @@ func keptSecret(path string) ([]byte, error) {
 // else.
 func (d *demo) startRelays() error {
 	for _, database := range []string{demoStore, demoCustomers} {
-		publisher, err := relay.NewSNS(d.aws.AWSConfig(), d.topology.TopicARN, 16)
+		publisher, err := relay.NewSNS(relay.SNSConfig{AWS: d.aws.AWSConfig(), TopicARN: d.topology.TopicARN})
 		if err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ type relayCommand struct {
 	InFlight    int    `default:"16" env:"RESTOCK_IN_FLIGHT" help:"Calls to SNS that may be under way at once."`
 
 	SenderTimeout time.Duration `default:"30s" env:"RESTOCK_SENDER_TIMEOUT" help:"After so long without a word Postgres lets go of this relay, and a standby takes over."`
+	StockSDK      bool          `name:"stock-sdk" env:"RESTOCK_STOCK_SDK" help:"Leave it to the AWS SDK to write requests and to read answers, at about twice the processor time."`
 }
 
 // Run relays until a signal.
@@ -29,7 +30,7 @@ func (c *relayCommand) Run(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	publisher, err := relay.NewSNS(cfg, c.TopicARN, c.InFlight)
+	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: cfg, TopicARN: c.TopicARN, Conns: c.InFlight, StockSDK: c.StockSDK})
 	if err != nil {
 		return &setupError{err}
 	}

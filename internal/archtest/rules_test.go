@@ -51,7 +51,7 @@ var toolFolders = []string{"cmd", "bench"}
 // awsFolders and awsFiles are where the AWS SDK may be imported.
 var (
 	awsFolders = []string{"cmd", "bench", "internal/awshttp", "internal/localaws", "internal/topology"}
-	awsFiles   = []string{"relay/sns.go", "consumers/sqs.go", "consumers/ses.go", "internal/ops/sqs.go"}
+	awsFiles   = []string{"relay/sns.go", "relay/sns_request.go", "relay/sns_answer.go", "consumers/sqs.go", "consumers/ses.go", "internal/ops/sqs.go"}
 )
 
 // within tells whether dir is one of the folders or below one.
