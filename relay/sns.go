@@ -79,10 +79,7 @@ func lightPublishBatch(stack *middleware.Stack) error {
 func (s *SNS) Publish(ctx context.Context, events []schema.Event) ([]Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, snsCallTimeout)
 	defer cancel()
-	entries := make([]types.PublishBatchRequestEntry, len(events))
-	for i, e := range events {
-		entries[i] = snsEntry(i, e)
-	}
+	entries := snsEntries(events)
 	out, err := s.client.PublishBatch(ctx, &sns.PublishBatchInput{
 		TopicArn: &s.topic, PublishBatchRequestEntries: entries,
 	})
@@ -92,23 +89,43 @@ func (s *SNS) Publish(ctx context.Context, events []schema.Event) ([]Result, err
 	return snsResults(len(events), out), nil
 }
 
-func snsEntry(i int, e schema.Event) types.PublishBatchRequestEntry {
+func snsEntries(events []schema.Event) []types.PublishBatchRequestEntry {
+	n := 0
+	for _, e := range events {
+		n += 5 + 2*len(e.Attributes)
+	}
+	p := make(pointers, 0, n)
+	entries := make([]types.PublishBatchRequestEntry, len(events))
+	for i, e := range events {
+		entries[i] = snsEntry(&p, i, e)
+	}
+	return entries
+}
+
+func snsEntry(p *pointers, i int, e schema.Event) types.PublishBatchRequestEntry {
 	entry := types.PublishBatchRequestEntry{
-		Id:                     aws.String(strconv.Itoa(i)),
-		Message:                aws.String(e.Body),
-		MessageGroupId:         aws.String(e.Group),
-		MessageDeduplicationId: aws.String(e.ID.String()),
+		Id:                     p.to(strconv.Itoa(i)),
+		Message:                p.to(e.Body),
+		MessageGroupId:         p.to(e.Group),
+		MessageDeduplicationId: p.to(e.ID.String()),
 		MessageAttributes:      make(map[string]types.MessageAttributeValue, len(e.Attributes)),
 	}
 	if e.Subject != "" {
-		entry.Subject = aws.String(e.Subject)
+		entry.Subject = p.to(e.Subject)
 	}
 	for name, a := range e.Attributes {
-		entry.MessageAttributes[name] = types.MessageAttributeValue{
-			DataType: aws.String(a.Type), StringValue: aws.String(a.Value),
-		}
+		entry.MessageAttributes[name] = types.MessageAttributeValue{DataType: p.to(a.Type), StringValue: p.to(a.Value)}
 	}
 	return entry
+}
+
+// pointers are the strings of a call, which the SDK wants pointers to: one piece
+// of memory for them all.
+type pointers []string
+
+func (p *pointers) to(s string) *string {
+	*p = append(*p, s)
+	return &(*p)[len(*p)-1]
 }
 
 // errNotAnswered is an entry that SNS's answer does not mention.

@@ -100,14 +100,13 @@ func (a *answer) members(entries *[]types.PublishBatchResultEntry) bool {
 	if *entries == nil {
 		*entries = make([]types.PublishBatchResultEntry, 0, maxBatchEntries)
 	}
-	values := make([]string, 0, 3*maxBatchEntries)
+	p := make(pointers, 0, 3*maxBatchEntries)
 	value := func(open, end string, to **string) bool {
 		if !a.tag(open) {
 			return false
 		}
 		text, ok := a.text(end)
-		values = append(values, text)
-		*to = &values[len(values)-1]
+		*to = p.to(text)
 		return ok
 	}
 	for !a.tag("</Successful>") {
