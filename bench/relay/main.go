@@ -68,7 +68,7 @@ func main() {
 
 func run(ctx context.Context, o options) (ok bool, err error) {
 	if o.Stub {
-		return true, serveStub()
+		return true, serveStub(ctx)
 	}
 	if o.Dir == "" {
 		if o.Dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {

@@ -22,8 +22,8 @@ const (
 
 // serveStub answers PublishBatch in a process of its own, so that what it costs is not
 // the client's. It prints its address, and ends when whoever started it does.
-func serveStub() error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func serveStub(ctx context.Context) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func serveStub() error {
 	})}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
-		server.Close()
+		_ = server.Close() // nobody is waiting for an answer
 	}()
 	if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
