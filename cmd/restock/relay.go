@@ -17,15 +17,22 @@ type relayCommand struct {
 	TopicARN    string `name:"topic-arn" required:"" env:"RESTOCK_TOPIC_ARN" placeholder:"ARN" help:"The SNS FIFO topic."`
 	Slot        string `env:"RESTOCK_SLOT" help:"Replication slot. Default: restock_ and the database's name."`
 	Publication string `default:"restock_outbox" env:"RESTOCK_PUBLICATION" help:"Publication of the outbox table."`
-	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" help:"Memory for events that are under way."`
+	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" help:"Memory for events that are under way, in bytes."`
 	InFlight    int    `default:"16" env:"RESTOCK_IN_FLIGHT" help:"Calls to SNS that may be under way at once."`
 
 	SenderTimeout time.Duration `default:"30s" env:"RESTOCK_SENDER_TIMEOUT" help:"After so long without a word Postgres lets go of this relay, and a standby takes over."`
 	StockSDK      bool          `name:"stock-sdk" env:"RESTOCK_STOCK_SDK" help:"Leave it to the AWS SDK to write requests and to read answers, at about twice the processor time."`
 }
 
+// Help is what -h says besides the flags.
+func (c *relayCommand) Help() string {
+	return "Unless GOGC and GOMEMLIMIT are set, Go's collector runs with GOGC=400, and with GOMEMLIMIT at 64 MiB and twice the window: " +
+		"the size from which it collects sooner, not one at which the relay stops."
+}
+
 // Run relays until a signal.
 func (c *relayCommand) Run(inv *invocation) error {
+	tuneGC(c.Window)
 	cfg, err := awsConfig(inv)
 	if err != nil {
 		return err

@@ -48,7 +48,8 @@ var standInFolders = []string{"internal/localaws", "internal/localpg", "internal
 // toolFolders may know everything: the wiring, and the programs that measure.
 var toolFolders = []string{"cmd", "bench"}
 
-// awsFolders and awsFiles are where the AWS SDK may be imported.
+// awsFolders and awsFiles are where the AWS SDK may be imported. The relay has three: the
+// publisher, and the two parts of the SDK that it exchanges for lighter ones.
 var (
 	awsFolders = []string{"cmd", "bench", "internal/awshttp", "internal/localaws", "internal/topology"}
 	awsFiles   = []string{"relay/sns.go", "relay/sns_request.go", "relay/sns_answer.go", "consumers/sqs.go", "consumers/ses.go", "internal/ops/sqs.go"}

@@ -8,7 +8,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
 )
 
 func publishSuite() map[string]func(T, *env) {
@@ -34,6 +38,7 @@ func publishSuite() map[string]func(T, *env) {
 		"batch/refused whole":                batchRefused,
 		"batch/too long":                     batchTooLong,
 		"batch/one bad entry refuses all":    batchBadEntry,
+		"batch/by the relay":                 batchByRelay,
 	}
 }
 
@@ -288,4 +293,34 @@ func batchBadEntry(t T, e *env) {
 	_, err := e.publishBatch(topic, entry("a", "g", "first"), bad, entry("b", "g", "last"))
 	requireBadValue(t, err)
 	e.nothing(q)
+}
+
+// batchByRelay is published by the relay's own writing of requests and reading of answers.
+func batchByRelay(t T, e *env) {
+	topic, q := e.pair(attrs{"RawMessageDelivery": "true"})
+	p, err := relay.NewSNS(relay.SNSConfig{AWS: e.cfg, TopicARN: topic.arn})
+	require.NoError(t, err)
+	var events []schema.Event
+	for _, body := range []string{`{"a":"<&>도너츠 +%20"}`, "second"} {
+		id := schema.NewID()
+		events = append(events, schema.Event{ID: id, Group: id.String(), Subject: "s&t", Body: body, Attributes: map[string]schema.Attribute{
+			"type": {Type: "String", Value: "a=b&c"}, "quantity": {Type: "Number", Value: "7"},
+		}})
+	}
+	results, err := p.Publish(t.Context(), events)
+	require.NoError(t, err)
+	received := map[string]sqstypes.Message{}
+	for _, m := range e.receive(q, len(events)) {
+		received[m.Attributes["MessageDeduplicationId"]] = m
+	}
+	require.Len(t, results, len(events))
+	for i, event := range events {
+		require.NoError(t, results[i].Err)
+		require.NotEmpty(t, results[i].MessageID)
+		m := received[event.ID.String()]
+		require.Equal(t, event.Body, *m.Body)
+		require.Equal(t, event.Group, m.Attributes["MessageGroupId"])
+		require.Equal(t, "a=b&c", *m.MessageAttributes["type"].StringValue)
+		require.Equal(t, "7", *m.MessageAttributes["quantity"].StringValue)
+	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 )
 
-// conformance is what the stand-in and the services have in common. It is written against the SDK alone.
+// conformance is what the stand-in and the services have in common. It is written against the SDK, and the relay's use of it.
 func conformance() map[string]func(t T, e *env) {
 	suite := make(map[string]func(t T, e *env))
 	for _, part := range []map[string]func(t T, e *env){topicSuite(), publishSuite(), filterSuite(), queueSuite(), redriveSuite(), mailSuite()} {
