@@ -30,16 +30,17 @@ func (r answerReader) HandleDeserialize(ctx context.Context, in middleware.Deser
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	if response, ok := out.RawResponse.(*smithyhttp.Response); ok && err == nil && response.StatusCode/100 == 2 {
 		read, _ := answerPool.Get().(*bytes.Buffer)
-		defer answerPool.Put(read)
 		read.Reset()
 		n, readErr := read.ReadFrom(io.LimitReader(response.Body, maxAnswer))
 		if readErr == nil && n < maxAnswer {
 			if result := scanAnswer(read.String()); result != nil {
+				answerPool.Put(read)
 				out.Result = result
 				smithyhttp.CloseResponseBody(ctx, response, false, nil)
 				return out, metadata, nil
 			}
 		}
+		// read is not used again: out keeps the response.
 		response.Body = struct {
 			io.Reader
 			io.Closer
