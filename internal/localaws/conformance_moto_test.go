@@ -41,6 +41,7 @@ func motoDiffers() map[string]string {
 		"subscription/bad protocol":          "accepts it",
 		"filter/string array":                tooSlow + "numbers of an array do not match",
 		"filter/ignore case":                 tooSlow + "does not know equals-ignore-case",
+		"queue/receive again":                "takes every attempt for a new one",
 		"queue/one handle per delivery":      "deletes by any handle that it ever gave out",
 		"queue/poll wakes on unblock":        tooSlow + "a receive that waits does not see it",
 		"queue/poll wakes on nack":           tooSlow + "a receive that waits does not see it",

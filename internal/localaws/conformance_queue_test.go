@@ -49,7 +49,28 @@ func queueSuite() map[string]func(T, *env) {
 		"queue/too long visibility":     queueTooLongVisibility,
 		"queue/receive bounds":          queueReceiveBounds,
 		"queue/one handle per delivery": queueHandlesDiffer,
+		"queue/receive again":           queueReceiveAgain,
 	}
+}
+
+func queueReceiveAgain(t T, e *env) {
+	q := e.queue(nil)
+	e.send(q, "a", "1", "2")
+	receive := func(attempt string) []sqstypes.Message {
+		out, err := e.sqs.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
+			QueueUrl: &q.url, MaxNumberOfMessages: 10, ReceiveRequestAttemptId: &attempt,
+			MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{"ApproximateReceiveCount"},
+		})
+		require.NoError(t, err)
+		return out.Messages
+	}
+	first := receive("one")
+	require.Len(t, first, 2)
+	require.Equal(t, first, receive("one"), "the same messages under the same handles")
+	require.Empty(t, receive("two"))
+	_, err := e.sqs.DeleteMessage(t.Context(), &sqs.DeleteMessageInput{QueueUrl: &q.url, ReceiptHandle: first[0].ReceiptHandle})
+	require.NoError(t, err)
+	require.Empty(t, receive("one"), "not once one of them was deleted")
 }
 
 func queueCreateAgain(t T, e *env) {

@@ -27,7 +27,7 @@
 // The stand-in is meant to be stricter than the services, never kinder. It refuses what they let pass: a parameter given
 // twice, a value of one type compared with another type by a filter, a policy it
 // does not understand. A queue without a policy that lets the topic in gets nothing from it. A batch with one bad entry is
-// refused whole by SNS, as SNS does; single entries fail by Faults alone. It verifies no signatures, accepts but ignores
-// ReceiveRequestAttemptId, knows one account, keeps no rate limits, lets a queue's name be used again at once after its
-// deletion, and treats a standard queue as FIFO queues of one message each.
+// refused whole by SNS, as SNS does; single entries fail by Faults alone. It verifies no signatures, knows one account,
+// keeps no rate limits, lets a queue's name be used again at once after its deletion, and treats a standard queue as
+// FIFO queues of one message each.
 package localaws

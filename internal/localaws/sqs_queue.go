@@ -34,6 +34,7 @@ type queue struct {
 	timers   indexedHeap[*message]
 	retained indexedHeap[*message]
 	dedup    dedupWindow
+	attempts attempts
 	inFlight int
 	delayed  int
 	sequence uint64
@@ -110,6 +111,20 @@ func (q *queue) insert(m *message, now time.Time, delay time.Duration) {
 		q.schedule(m, now.Add(delay))
 	}
 	q.refresh(l)
+}
+
+// receiveAttempt is receive, or the same messages and handles again where id is that of an earlier receive.
+func (q *queue) receiveAttempt(now time.Time, id string, want receiveRequest, maxReceives int) (got, dead []*message, err error) {
+	q.advance(now)
+	if got = q.attempts.repeat(now, id); len(got) > 0 {
+		for _, m := range got {
+			q.schedule(m, now.Add(want.visibility))
+		}
+	} else if got, dead, err = q.receive(now, want.count, want.visibility, maxReceives); err != nil {
+		return nil, nil, err
+	}
+	q.attempts.remember(now, id, got)
+	return got, dead, nil
 }
 
 // receive hands out up to n messages and returns apart those that were received maxReceives times already (0: no limit).

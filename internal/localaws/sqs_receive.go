@@ -104,7 +104,7 @@ func (s *Server) tryReceive(in *receiveMessageInput, want receiveRequest) (out *
 	defer s.mu.Unlock()
 	now := s.now()
 	maxReceives, dlq := s.redriveOf(q)
-	got, dead, err := q.receive(now, want.count, want.visibility, maxReceives)
+	got, dead, err := q.receiveAttempt(now, in.ReceiveRequestAttemptId, want, maxReceives)
 	if err != nil {
 		return nil, nil, 0, err
 	}
