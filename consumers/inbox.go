@@ -16,10 +16,25 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
-// inbox is what one consumer did with each event: the table of that name.
+// inbox is what one consumer did with each event: the table of that name. Claims
+// that are made at once share a round trip and a commit, and so do the ends of
+// attempts that have no rows of their own to write.
 type inbox struct {
 	pool     *pgxpool.Pool
 	consumer string
+	claims   gather[wish, answered[claim]]
+	ends     gather[end, answered[bool]]
+}
+
+func newInbox(pool *pgxpool.Pool, consumer string) *inbox {
+	b := &inbox{pool: pool, consumer: consumer}
+	b.claims.most, b.claims.call = maxTogether, func(wishes []wish) []answered[claim] {
+		return together(pool, wishes, b.queueClaim, readClaim)
+	}
+	b.ends.most, b.ends.call = maxTogether, func(ends []end) []answered[bool] {
+		return together(pool, ends, b.queueEnd, readEnd)
+	}
+	return b
 }
 
 // key is an event in an inbox. A replay of an event is another one.
@@ -53,14 +68,28 @@ type claim struct {
 	reason    string
 }
 
+// wish is for an event's next attempt.
+type wish struct {
+	key
+	lease time.Duration
+}
+
 // claim asks for the event's next attempt under a lease. It is one statement, so
 // that of two deliveries at once one is granted and the other sees why not.
 //
 // The snapshot of prior may be older than the row that was in the way. Of what it
 // says only done and dead are acted upon, and those never change.
-func (b *inbox) claim(ctx context.Context, k key, lease time.Duration) (claim, error) {
-	c := claim{key: k}
-	err := b.pool.QueryRow(ctx, `
+func (b *inbox) claim(k key, lease time.Duration) (claim, error) {
+	a := b.claims.ask(wish{k, lease})
+	if a.err != nil {
+		return claim{}, fmt.Errorf("claim event: %w", a.err)
+	}
+	a.answer.key = k
+	return a.answer, nil
+}
+
+func (b *inbox) queueClaim(batch *pgx.Batch, w wish) {
+	batch.Queue(`
 		WITH prior AS (
 			SELECT state, lease_until, last_error FROM inbox
 			 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4
@@ -78,12 +107,12 @@ func (b *inbox) claim(ctx context.Context, k key, lease time.Duration) (claim, e
 		       g.attempt IS NOT NULL AND coalesce(p.state, '') = 'claimed',
 		       coalesce(p.state, 'claimed'), greatest(p.lease_until - now(), interval '0'), coalesce(p.last_error, '')
 		  FROM (SELECT) AS one LEFT JOIN granted g ON true LEFT JOIN prior p ON true`,
-		k.day, b.consumer, k.eventID, k.replayID, lease,
-	).Scan(&c.granted, &c.attempt, &c.age, &c.takenOver, &c.state, &c.leaseLeft, &c.reason)
-	if err != nil {
-		return claim{}, fmt.Errorf("claim event: %w", err)
-	}
-	return c, nil
+		w.day, b.consumer, w.eventID, w.replayID, w.lease)
+}
+
+func readClaim(results pgx.BatchResults, _ wish) (c claim, err error) {
+	err = results.QueryRow().Scan(&c.granted, &c.attempt, &c.age, &c.takenOver, &c.state, &c.leaseLeft, &c.reason)
+	return c, err
 }
 
 // outcome is how an attempt ended, as its inbox row will say.
@@ -98,10 +127,27 @@ type outcome struct {
 // another took over.
 var errLeaseLost = errors.New("the lease was lost to another attempt")
 
+// end is that of an attempt whose handler has no rows of its own to write.
+type end struct {
+	claim
+	outcome
+	reference string
+	call      *Call
+}
+
 // settle records the end of an attempt with everything that follows from it, in
 // one transaction, if the attempt still holds the event. The audit of a call that
 // was made is kept even if not.
 func (b *inbox) settle(ctx context.Context, c claim, o outcome, effect Effect) error {
+	if effect.Record == nil {
+		switch a := b.ends.ask(end{c, o, effect.Reference, effect.Call}); {
+		case a.err != nil:
+			return fmt.Errorf("record outcome in the inbox: %w", a.err)
+		case !a.answer:
+			return errLeaseLost
+		}
+		return nil
+	}
 	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
 		if err := b.close(ctx, tx, c, o, effect.Reference); err != nil {
 			return err
@@ -121,6 +167,22 @@ func (b *inbox) settle(ctx context.Context, c claim, o outcome, effect Effect) e
 	return err
 }
 
+func (b *inbox) queueEnd(batch *pgx.Batch, e end) {
+	batch.Queue(closeSQL, b.closeArgs(e.claim, e.outcome, e.reference)...)
+	if e.call != nil {
+		batch.Queue(auditSQL, b.auditArgs(e.claim, e.call)...)
+	}
+}
+
+// readEnd tells whether the attempt still held its event.
+func readEnd(results pgx.BatchResults, e end) (held bool, err error) {
+	tag, err := results.Exec()
+	if err == nil && e.call != nil {
+		_, err = results.Exec()
+	}
+	return tag.RowsAffected() == 1, err
+}
+
 // refer replaces the reference of an outcome that close has written.
 func (b *inbox) refer(ctx context.Context, tx pgx.Tx, c claim, reference string) error {
 	_, err := tx.Exec(ctx, `
@@ -133,18 +195,25 @@ func (b *inbox) refer(ctx context.Context, tx pgx.Tx, c claim, reference string)
 	return nil
 }
 
-func (b *inbox) close(ctx context.Context, tx pgx.Tx, c claim, o outcome, reference string) error {
+const closeSQL = `
+	UPDATE inbox
+	   SET state = $6, lease_until = NULL, attempt = attempt - $7, last_error = nullif($8, ''), effect = nullif($9, ''),
+	       repeated_uncertain = repeated_uncertain + $10::boolean::integer, updated_at = now()
+	 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4 AND state = 'claimed' AND attempt = $5`
+
+func (b *inbox) closeArgs(c claim, o outcome, reference string) []any {
 	back := 0
 	if o.giveBack {
 		back = 1
 	}
-	tag, err := tx.Exec(ctx, `
-		UPDATE inbox
-		   SET state = $6, lease_until = NULL, attempt = attempt - $7, last_error = nullif($8, ''), effect = nullif($9, ''),
-		       repeated_uncertain = repeated_uncertain + $10::boolean::integer, updated_at = now()
-		 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4 AND state = 'claimed' AND attempt = $5`,
+	return []any{
 		c.day, b.consumer, c.eventID, c.replayID, c.attempt,
-		o.state, back, clean(o.reason), clean(reference), o.doubtful)
+		o.state, back, clean(o.reason), clean(reference), o.doubtful,
+	}
+}
+
+func (b *inbox) close(ctx context.Context, tx pgx.Tx, c claim, o outcome, reference string) error {
+	tag, err := tx.Exec(ctx, closeSQL, b.closeArgs(c, o, reference)...)
 	if err != nil {
 		return fmt.Errorf("record outcome in the inbox: %w", err)
 	}
@@ -172,16 +241,22 @@ func (b *inbox) recorded(ctx context.Context, c claim, o outcome) (bool, error) 
 	return found, nil
 }
 
+const auditSQL = `
+	INSERT INTO effects (day, event_id, consumer, replay_id, attempt, kind, outcome, reference, detail, started_at, ended_at)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), nullif($9, ''), $10, $11)`
+
+func (b *inbox) auditArgs(c claim, call *Call) []any {
+	return []any{
+		c.day, c.eventID, b.consumer, c.replayID, c.attempt,
+		call.Kind, string(call.Outcome), clean(call.Reference), clean(call.Detail), call.Started, call.Ended,
+	}
+}
+
 func (b *inbox) audit(ctx context.Context, db schema.Execer, c claim, call *Call) error {
 	if call == nil {
 		return nil
 	}
-	_, err := db.Exec(ctx, `
-		INSERT INTO effects (day, event_id, consumer, replay_id, attempt, kind, outcome, reference, detail, started_at, ended_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), nullif($9, ''), $10, $11)`,
-		c.day, c.eventID, b.consumer, c.replayID, c.attempt,
-		call.Kind, string(call.Outcome), clean(call.Reference), clean(call.Detail), call.Started, call.Ended)
-	if err != nil {
+	if _, err := db.Exec(ctx, auditSQL, b.auditArgs(c, call)...); err != nil {
 		return fmt.Errorf("record call in effects: %w", err)
 	}
 	return nil

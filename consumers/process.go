@@ -158,7 +158,7 @@ func (p *processor) process(ctx context.Context, m message) result {
 func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
 	r := result{key: key{day: a.day, eventID: a.eventID, replayID: a.replayID}, verdict: deferred}
 	if a.err == nil && p.circuit.state() == gobreaker.StateOpen {
-		r.err = errNotCalled
+		r.err = p.circuit.notCalled()
 		return r
 	}
 	c, a, err := p.claim(ctx, m, a)
@@ -203,19 +203,19 @@ func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
 // under today, whose partitions there are.
 func (p *processor) claim(ctx context.Context, m message, a arrival) (claim, arrival, error) {
 	k := key{day: a.day, eventID: a.eventID, replayID: a.replayID}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bookkeeping)
-	defer cancel()
-	c, err := p.inbox.claim(ctx, k, p.lease)
+	c, err := p.inbox.claim(k, p.lease)
 	if !schema.IsMissingPartition(err) {
 		return c, a, err
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bookkeeping)
+	defer cancel()
 	if err := schema.EnsurePartitions(ctx, p.inbox.pool); err != nil {
 		return claim{key: k}, a, err
 	}
 	days := []time.Time{a.day, dayOfArrival(m), utcDay(time.Now())}
 	for i, day := range days {
 		k.day = day
-		if c, err = p.inbox.claim(ctx, k, p.lease); !schema.IsMissingPartition(err) {
+		if c, err = p.inbox.claim(k, p.lease); !schema.IsMissingPartition(err) {
 			if i > 0 && a.err == nil {
 				a.err = fmt.Errorf("its day %s is past retention, or its time was made by hand", a.day.Format(time.DateOnly))
 			}

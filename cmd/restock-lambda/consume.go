@@ -60,6 +60,9 @@ func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logge
 		pc.MaxConns = f.MaxConns
 		// A message is deleted on the word of the inbox, whatever the database's default is.
 		pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+		// Each statement is planned once: else it is planned for each event, against
+		// every partition, which costs more than to run it.
+		pc.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 		pc.ConnConfig.RuntimeParams["application_name"] = "restock_lambda_" + f.Consumer
 		pool, err := pgxpool.NewWithConfig(ctx, pc)
 		if err != nil {

@@ -46,6 +46,9 @@ func newPool(ctx context.Context, url, part string, conns int32) (*pgxpool.Pool,
 	pc.ConnConfig.RuntimeParams["application_name"] = part
 	// A message is deleted on the word of the inbox, whatever the database's default is.
 	pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	// Each statement is planned once: else it is planned for each event, against
+	// every partition, which costs more than to run it.
+	pc.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	return pgxpool.NewWithConfig(ctx, pc)
 }
 
