@@ -143,7 +143,7 @@ func (a *Ads) handle(ctx context.Context, d Delivery, replenishment uuid.UUID, s
 	case errors.Is(err, pgx.ErrNoRows):
 		return Effect{}, Permanent(fmt.Errorf("replenishment %s is unknown", replenishment))
 	case err != nil:
-		return Effect{}, Unavailable(fmt.Errorf("look up replenishment: %w", err))
+		return Effect{}, DatabaseUnavailable(fmt.Errorf("look up replenishment: %w", err))
 	}
 	return send(ctx, d, c)
 }
@@ -163,7 +163,7 @@ func (a *Ads) stop(ctx context.Context, d Delivery, c adsCase) (Effect, error) {
 	begun, err := a.beginStop(ctx, c, d.Event.Seq())
 	switch {
 	case err != nil:
-		return Effect{}, Unavailable(err)
+		return Effect{}, DatabaseUnavailable(err)
 	case !begun:
 		return Effect{Reference: "already sent"}, nil
 	}

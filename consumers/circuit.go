@@ -2,6 +2,7 @@ package consumers
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type circuit struct {
 	mu      sync.Mutex
 	failed  map[uuid.UUID]bool // events that failed since the last success
 	probeAt time.Time
+	why     string // the last failure that counted
 }
 
 // errNotCalled is a call that the circuit did not let through.
@@ -50,23 +52,26 @@ func newCircuit(name string, failures int, openFor time.Duration, changed func(g
 	return c
 }
 
-// call runs f where the circuit allows it. An error of f that stopped reports,
-// one that follows from the worker's own stop, is not held against the other side.
+// call runs f where the circuit allows it. Neither an error of f that stopped
+// reports, one that follows from the worker's own stop, nor one of our own
+// database is held against the other side.
 func (c *circuit) call(event uuid.UUID, stopped func() bool, f func() (Effect, error)) (Effect, error) {
 	effect, err := c.breaker.Execute(func() (Effect, error) {
 		effect, err := f()
 		switch {
-		case err != nil && stopped():
+		case err != nil && stopped(), is(err, database):
 			err = excluded{err}
 		case err == nil || is(err, permanent):
 			c.forget()
 		case c.failedBefore(event) && !is(err, unavailable) && c.breaker.State() == gobreaker.StateClosed:
 			err = excluded{err}
+		default:
+			c.blame(err)
 		}
 		return effect, err
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		return Effect{}, errNotCalled
+		return Effect{}, c.notCalled()
 	}
 	if e := (excluded{}); errors.As(err, &e) {
 		err = e.error
@@ -80,6 +85,20 @@ func (c *circuit) failedBefore(event uuid.UUID) bool {
 	before := c.failed[event]
 	c.failed[event] = true
 	return before
+}
+
+func (c *circuit) blame(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.why = err.Error()
+}
+
+// notCalled is errNotCalled with what opened the circuit. That is told as text: its
+// marks are of another event.
+func (c *circuit) notCalled() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Errorf("%w after: %s", errNotCalled, c.why)
 }
 
 func (c *circuit) forget() {

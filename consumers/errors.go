@@ -18,6 +18,10 @@ func RetryAfter(err error, d time.Duration) error { return mark(err, retryAfter,
 // event: it never counts as an attempt.
 func Unavailable(err error) error { return mark(err, unavailable, 0) }
 
+// DatabaseUnavailable marks an Unavailable that is of our own database: it is not
+// held against the other side.
+func DatabaseUnavailable(err error) error { return mark(Unavailable(err), database, 0) }
+
 // Uncertain marks the failure of a call that may have been accepted all the
 // same: a time-out, or a connection cut after the request was sent.
 func Uncertain(err error) error { return mark(err, uncertain, 0) }
@@ -28,6 +32,7 @@ const (
 	permanent kind = iota
 	retryAfter
 	unavailable
+	database
 	uncertain
 )
 

@@ -99,7 +99,7 @@ func (f *Factory) Handle(ctx context.Context, d Delivery) (Effect, error) {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Effect{}, Permanent(fmt.Errorf("replenishment %s is unknown", p.ReplenishmentID))
 	case err != nil:
-		return Effect{}, Unavailable(fmt.Errorf("look up replenishment: %w", err))
+		return Effect{}, DatabaseUnavailable(fmt.Errorf("look up replenishment: %w", err))
 	case state != "requested":
 		return Effect{Reference: "superseded: the replenishment is " + state}, nil
 	}

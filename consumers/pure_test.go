@@ -50,7 +50,7 @@ func TestCircuit(t *testing.T) {
 			}
 			require.Equal(t, gobreaker.StateOpen, c.state())
 			_, err := c.call(uuid.New(), never, func() (Effect, error) { panic("called") })
-			require.Equal(t, errNotCalled, err)
+			require.ErrorIs(t, err, errNotCalled)
 			require.Equal(t, time.Minute, c.untilProbe())
 			require.NoError(t, service.Sleep(t.Context(), time.Minute+1))
 			require.Equal(t, gobreaker.StateHalfOpen, c.state())
