@@ -123,15 +123,19 @@ type Worker struct {
 	processor *processor
 	renewer   *renewer
 	deleter   *deleter
+	intake    *intake
 	metrics   *metrics
 	log       zerolog.Logger
 
-	slots  chan struct{} // one for each group at work
-	groups sync.WaitGroup
+	slots    chan struct{} // one for each group at work
+	receives sync.WaitGroup
+	groups   sync.WaitGroup
 
+	// receiveFailures counts the receives that failed in a row.
+	receiveFailures atomic.Int64
 	// inboxFailures counts the visits to the inbox that failed in a row.
 	inboxFailures atomic.Int64
-	// receiveError is the last poll's, nil where it went well.
+	// receiveError is the last receive's, nil where it went well.
 	receiveError atomic.Pointer[error]
 	// renewTick is the test's, in place of a ticker.
 	renewTick <-chan time.Time
@@ -152,14 +156,15 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, queue: q, metrics: m, log: log,
 		renewer: newRenewer(q, m, log),
+		intake:  newIntake(cfg.Concurrency),
 		slots:   make(chan struct{}, cfg.Concurrency),
 	}
-	w.deleter = newDeleter(q, w.renewer, m, log)
+	w.deleter = newDeleter(q, w.renewer, w.intake, m, log)
 	w.processor = &processor{
 		queue:    q.name(),
 		interest: cfg.Interest,
 		handler:  cfg.Handler,
-		inbox:    &inbox{pool: cfg.Pool, consumer: cfg.Interest.Consumer},
+		inbox:    newInbox(cfg.Pool, cfg.Interest.Consumer),
 		circuit:  newCircuit(cfg.Interest.Consumer, cfg.CircuitFailures, cfg.CircuitOpen, w.circuitChanged),
 		lease:    cfg.Lease,
 		attempts: cfg.MaxAttempts,
@@ -196,16 +201,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	var helpers sync.WaitGroup
 	helpers.Go(func() { w.renewals(work) })
 	helpers.Go(func() { w.partitions(work) })
-	deleted := make(chan struct{})
-	go func() {
-		defer close(deleted)
-		w.deleter.run(work)
-	}()
 
 	w.poll(ctx, work)
+	w.receives.Wait()
 	w.groups.Wait()
-	close(w.deleter.todo)
-	<-deleted
+	w.deleter.finish(work)
 	cut()
 	helpers.Wait()
 	return nil
@@ -232,127 +232,6 @@ func (w *Worker) partitions(ctx context.Context) {
 	}
 }
 
-// poll receives and starts groups until ctx ends.
-func (w *Worker) poll(ctx, work context.Context) {
-	pause := service.Backoff{Max: DefaultWait}
-	for failures := 0; ; {
-		probe, err := w.admit(ctx)
-		if err != nil {
-			return
-		}
-		count := maxBatch
-		if probe {
-			w.groups.Wait() // one at a time
-			count = 1
-		}
-		select {
-		case w.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		messages, err := w.receive(ctx, count)
-		if err != nil {
-			<-w.slots
-			failures++
-			if ctx.Err() != nil || service.Sleep(ctx, pause.Delay(failures)) != nil {
-				return
-			}
-			continue
-		}
-		failures = 0
-		if len(messages) == 0 {
-			<-w.slots
-			continue
-		}
-		w.start(ctx, work, messages)
-		if probe {
-			w.groups.Wait()
-		}
-	}
-}
-
-func (w *Worker) receive(ctx context.Context, count int) ([]*held, error) {
-	messages, err := w.queue.receive(ctx, count)
-	w.receiveError.Store(&err)
-	switch {
-	case ctx.Err() != nil && err != nil:
-	case err != nil:
-		w.metrics.receives.WithLabelValues("error").Inc()
-		w.log.Error().Err(err).Msg("queue not polled")
-	case len(messages) == 0:
-		w.metrics.receives.WithLabelValues("empty").Inc()
-	default:
-		w.metrics.receives.WithLabelValues("messages").Inc()
-		w.metrics.received.Add(float64(len(messages)))
-	}
-	return messages, err
-}
-
-// admit waits while the inbox or the other side is down. Once there is hope, the
-// poll that it admits is a probe.
-func (w *Worker) admit(ctx context.Context) (probe bool, err error) {
-	for {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		if n := w.inboxFailures.Load(); n > 0 {
-			if err := w.awaitInbox(ctx, int(n)); err != nil {
-				continue
-			}
-			probe = true
-		}
-		switch w.processor.circuit.state() {
-		case gobreaker.StateOpen:
-			if err := service.Sleep(ctx, w.processor.circuit.untilProbe()); err != nil {
-				return false, err
-			}
-		case gobreaker.StateHalfOpen:
-			return true, nil
-		case gobreaker.StateClosed:
-			return probe, nil
-		}
-	}
-}
-
-// awaitInbox waits a little and then asks the database whether it is there.
-func (w *Worker) awaitInbox(ctx context.Context, failures int) error {
-	pause := service.Backoff{Max: w.cfg.CircuitOpen}
-	if err := service.Sleep(ctx, pause.Delay(failures)); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, bookkeeping)
-	defer cancel()
-	if err := w.cfg.Pool.Ping(ctx); err != nil {
-		w.inboxFailures.Add(1)
-		w.metrics.inboxUp.Set(0)
-		return err
-	}
-	w.metrics.inboxUp.Set(1)
-	return nil
-}
-
-// start runs the groups of the messages, each in a goroutine of its own. The
-// first has the slot that poll took; the others wait for one, their messages
-// being renewed meanwhile.
-func (w *Worker) start(ctx, work context.Context, messages []*held) {
-	w.renewer.add(messages)
-	for i, group := range byGroup(messages, func(h *held) string { return h.group }) {
-		w.groups.Go(func() {
-			if i > 0 {
-				select {
-				case w.slots <- struct{}{}:
-				case <-ctx.Done():
-					w.putBack(work, group, 0)
-					return
-				}
-			}
-			defer func() { <-w.slots }()
-			back, delay := runGroup(group, func(h *held) (time.Duration, bool) { return w.step(ctx, work, h) })
-			w.putBack(work, back, delay)
-		})
-	}
-}
-
 // step takes one message as far as it goes.
 func (w *Worker) step(ctx, work context.Context, h *held) (delay time.Duration, goOn bool) {
 	if ctx.Err() != nil {
@@ -360,7 +239,7 @@ func (w *Worker) step(ctx, work context.Context, h *held) (delay time.Duration, 
 	}
 	delay, goOn = w.settle(work, h)
 	if goOn {
-		w.deleter.todo <- h
+		w.deleter.add(work, h)
 	}
 	return delay, goOn
 }
@@ -423,7 +302,7 @@ func (w *Worker) Ready(ctx context.Context) error {
 		return *last
 	}
 	if w.processor.circuit.state() == gobreaker.StateOpen {
-		return fmt.Errorf("%s: %w", w.cfg.Interest.Consumer, errNotCalled)
+		return fmt.Errorf("%s: %w", w.cfg.Interest.Consumer, w.processor.circuit.notCalled())
 	}
 	return nil
 }

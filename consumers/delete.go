@@ -2,6 +2,7 @@ package consumers
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -9,52 +10,80 @@ import (
 	"github.com/restock-dev/restock/internal/service"
 )
 
-// deleteTries bounds how often a delete is tried. A message that stays is seen
-// again, and its inbox row acknowledges it.
-const deleteTries = 5
+const (
+	// deleteTries bounds how often a delete is tried. A message that stays is seen
+	// again, and its inbox row acknowledges it.
+	deleteTries = 5
+	// deleteLinger is how long a message waits at most for others to be deleted with
+	// it. Meanwhile its group's next messages are held in the queue.
+	deleteLinger = 50 * time.Millisecond
+)
 
-// deleter deletes messages promptly: one at once when it comes alone, and those
-// that gather during a call together in the next. Promptness matters, because an
-// expired receipt deletes nothing on a FIFO queue.
+// deleter deletes messages promptly: ten together as soon as there are ten, and
+// fewer once no group is at work that could add to them, so that a message alone
+// never waits. Promptness matters, because an expired receipt deletes nothing on a
+// FIFO queue.
 type deleter struct {
 	queue   *queue
 	renewer *renewer
+	intake  *intake
 	metrics *metrics
 	log     zerolog.Logger
 	backoff service.Backoff
-	todo    chan *held
+	linger  time.Duration
+
+	calls  sync.WaitGroup
+	mu     sync.Mutex
+	handed []*held // to be deleted by the next call
+	timer  *time.Timer
 }
 
-func newDeleter(q *queue, r *renewer, m *metrics, log zerolog.Logger) *deleter {
+func newDeleter(q *queue, r *renewer, i *intake, m *metrics, log zerolog.Logger) *deleter {
 	return &deleter{
-		queue: q, renewer: r, metrics: m, log: log,
+		queue: q, renewer: r, intake: i, metrics: m, log: log,
 		backoff: service.Backoff{Initial: 50 * time.Millisecond, Max: time.Second},
-		todo:    make(chan *held, maxBatch),
+		linger:  deleteLinger,
 	}
 }
 
-// run deletes what comes until todo is closed. Once ctx ends each is tried once.
-func (d *deleter) run(ctx context.Context) {
-	for h := range d.todo {
-		batch := []*held{h}
-	gather:
-		for len(batch) < maxBatch {
-			select {
-			case h, ok := <-d.todo:
-				if !ok {
-					break gather
-				}
-				batch = append(batch, h)
-			default:
-				break gather
-			}
-		}
-		d.delete(ctx, batch)
+// add hands a message over. Once ctx ends each is tried once.
+func (d *deleter) add(ctx context.Context, h *held) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.handed = append(d.handed, h)
+	switch len(d.handed) {
+	case maxBatch:
+		d.send(ctx)
+	case 1:
+		d.timer = time.AfterFunc(d.linger, func() { d.flush(ctx) })
 	}
+}
+
+// flush begins to delete what was handed over.
+func (d *deleter) flush(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.handed) > 0 {
+		d.send(ctx)
+	}
+}
+
+// finish deletes what is left and waits for all calls. Nothing is added any more.
+func (d *deleter) finish(ctx context.Context) {
+	d.flush(ctx)
+	d.calls.Wait()
+}
+
+func (d *deleter) send(ctx context.Context) {
+	d.timer.Stop()
+	batch := d.handed
+	d.handed = nil
+	d.calls.Go(func() { d.delete(ctx, batch) })
 }
 
 // delete tries until all are gone, or as good as gone.
 func (d *deleter) delete(ctx context.Context, batch []*held) {
+	defer d.intake.gone(len(batch))
 	defer d.renewer.forget(batch)
 	left := batch
 	for try := 1; ; try++ {

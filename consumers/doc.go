@@ -9,7 +9,7 @@
 //
 // A handler does its call to the outside and says how to record it. It knows
 // nothing of SQS, leases or retries: those are the worker's. A message goes
-// sqs.go -> group.go -> process.go -> inbox.go and one handler file.
+// poll.go -> sqs.go -> group.go -> process.go -> inbox.go and one handler file.
 //
 // Where something else receives, as for a Lambda function, the same worker
 // handles what it is given: ProcessBatch.
@@ -25,8 +25,21 @@
 // event itself: not for those that wait behind it, not while the database or the
 // other side is down, not when the worker is told to stop.
 //
-// When the database or the other side is down the worker polls nothing, and
-// resumes by trying one message.
+// When the database or the other side is down the worker begins no receive, and
+// resumes by trying one message. A receive that waits at that moment may still
+// bring messages, which are put back at once.
+//
+// # Flow
+//
+// An idle queue has one receive under way; one whose receives come back full gets
+// more, up to Concurrency. No more is received than there is room for: ten
+// messages for each group that may be worked on, since SQS gives as many of one
+// group at once as it can, and about as many groups waiting as at work. Deletes
+// are gathered by ten; fewer go as soon as no group is at work, so a message alone
+// never waits, and after 50 ms in any case. Claims that are made while another is
+// on its way to the inbox go together as the next round trip and commit, and so do
+// the ends of attempts without rows of a handler's own. Under full load that is a
+// little over 200 calls to SQS for 1,000 messages, 200 being the least there can be.
 //
 // # Duplicates
 //
@@ -51,6 +64,8 @@
 // not begun, and gives the attempts in hand the grace period. Those that are
 // not through by then are cut and give their attempt back, and their messages
 // are put back. Run returns only after all of it, so a handler must end when its
-// context does. A poll that is cut may have been answered already: such a
-// message is seen again after its visibility timeout.
+// context does. A receive that is cut, by the stop or by the network, may have
+// taken messages: they are asked for once more under the same attempt id, which a
+// stop waits for up to a second, and put back. Where that fails as well they are
+// seen again after their visibility timeout.
 package consumers

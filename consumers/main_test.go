@@ -70,7 +70,7 @@ func template(name string, migrate func(context.Context, string) ([]string, erro
 
 // world is one test's own: a database, an AWS, and workers of one consumer.
 type world struct {
-	*testing.T
+	testing.TB
 	consumer string
 	role     string
 	db       *pgtest.Database
@@ -98,13 +98,19 @@ func setupOf(t *testing.T, consumer string, database pgtest.Template, role strin
 func setupWith(t *testing.T, consumer string, database pgtest.Template, role string, cfg localaws.Config) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{T: t, consumer: consumer, role: role, db: pgtest.NewDatabase(t, database)}
+	w := &world{TB: t, consumer: consumer, role: role, db: pgtest.NewDatabase(t, database)}
+	w.begin(cfg)
+	return w
+}
+
+// begin connects to the database and starts an AWS.
+func (w *world) begin(cfg localaws.Config) {
+	w.Helper()
 	w.owner = w.connect(w.db.DSN)
 	w.pool = w.consumersPool()
 	server, err := localaws.Start(cfg)
-	require.NoError(t, err)
+	require.NoError(w, err)
 	w.useAWS(server)
-	return w
 }
 
 // useAWS makes the topic and the queues on a server, which ends with the test.
@@ -132,6 +138,7 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
+// connect connects as restock consume does, unless the test says otherwise.
 func (w *world) connect(dsn string, change ...func(*pgxpool.Config)) *pgxpool.Pool {
 	w.Helper()
 	cfg, err := pgxpool.ParseConfig(dsn)
@@ -140,6 +147,7 @@ func (w *world) connect(dsn string, change ...func(*pgxpool.Config)) *pgxpool.Po
 	for _, c := range change {
 		c(cfg)
 	}
+	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	require.NoError(w, err)
 	w.Cleanup(pool.Close)

@@ -55,7 +55,7 @@ func newOffice(t *testing.T, secrets ...string) *office {
 
 func (o *office) url() string { return o.server.URL + "/webhooks" }
 
-func marketingAt(t *testing.T, url string, change ...func(*consumers.MarketingConfig)) *consumers.Marketing {
+func marketingAt(t testing.TB, url string, change ...func(*consumers.MarketingConfig)) *consumers.Marketing {
 	t.Helper()
 	cfg := consumers.MarketingConfig{URL: url, Secrets: []string{secret}, AllowedPrefixes: loopback}
 	for _, c := range change {

@@ -55,7 +55,7 @@ func (c *cell) handler() consumers.Handler {
 		require.NoError(c, err)
 		return ads
 	case schema.ConsumerMarketing:
-		return marketingAt(c.T, c.subject.Outside.URL+"/webhooks", func(cfg *consumers.MarketingConfig) {
+		return marketingAt(c.TB, c.subject.Outside.URL+"/webhooks", func(cfg *consumers.MarketingConfig) {
 			cfg.Secrets, cfg.Timeout = []string{matrix.WebhookSecret}, patience
 		})
 	}

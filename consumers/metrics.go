@@ -16,6 +16,7 @@ type metrics struct {
 	circuit       prometheus.Gauge
 	inboxUp       prometheus.Gauge
 	inFlight      prometheus.Gauge
+	polls         prometheus.Gauge
 	receives      *prometheus.CounterVec // by result
 	received      prometheus.Counter
 	renewals      *prometheus.CounterVec // by result
@@ -51,6 +52,7 @@ func newMetrics(consumer string, to prometheus.Registerer) (*metrics, error) {
 		circuit:  gauge("circuit_state", "Circuit to the other side: 0 closed, 1 half-open, 2 open."),
 		inboxUp:  gauge("inbox_up", "Whether the inbox database answered last: 1 or 0."),
 		inFlight: gauge("in_flight", "Messages in hand."),
+		polls:    gauge("polls", "Receives under way."),
 		receives: counter("receives_total", "Polls of the queue: messages, empty, error.", "result"),
 		renewals: counter("renewals_total", "Renewals of a message's visibility: ok, error.", "result"),
 		deletes:  counter("deletes_total", "Deletions of messages: ok, error (retried), lost (given up: seen again as a duplicate).", "result"),
@@ -58,7 +60,7 @@ func newMetrics(consumer string, to prometheus.Registerer) (*metrics, error) {
 			"Messages sent to the dead-letter queue, repeats included: ok, error.", "result"),
 	}
 	all := []prometheus.Collector{
-		m.messages, m.attempts, m.uncertain, m.handleSeconds, m.inversions, m.circuit, m.inboxUp, m.inFlight,
+		m.messages, m.attempts, m.uncertain, m.handleSeconds, m.inversions, m.circuit, m.inboxUp, m.inFlight, m.polls,
 		m.receives, m.received, m.renewals, m.deletes, m.deadLetters,
 	}
 	if to == nil {

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
+	"github.com/google/uuid"
 
 	"github.com/restock-dev/restock/schema"
 )
@@ -23,6 +26,9 @@ const (
 	maxVisibility = 12 * time.Hour
 	// callTimeout bounds a call that does not wait for messages.
 	callTimeout = 10 * time.Second
+	// againTimeout bounds asking again for what a receive that was cut may have
+	// taken, which a worker that stops waits for.
+	againTimeout = time.Second
 )
 
 // SQS is the SDK's client, named here so that no other file has to know the SDK.
@@ -49,14 +55,36 @@ type held struct {
 func (q *queue) name() string { return path.Base(q.url) }
 
 // receive waits for messages, at most max of them.
+//
+// Where ctx or the network cuts it, SQS may have answered already. Those messages
+// would be hidden until their visibility timeout, and their groups with them, so
+// they are asked for once more, under the same id, which gives the same messages.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/using-receiverequestattemptid-request-parameter.html
 func (q *queue) receive(ctx context.Context, max int) ([]*held, error) {
-	ctx, cancel := context.WithTimeout(ctx, q.wait+callTimeout)
+	var attempt *string // only FIFO queues know it
+	if strings.HasSuffix(q.url, ".fifo") {
+		attempt = aws.String(uuid.NewString())
+	}
+	messages, err := q.receiveAttempt(ctx, q.wait+callTimeout, attempt, max, q.wait)
+	if err == nil || attempt == nil || errors.As(err, new(smithy.APIError)) {
+		return messages, err
+	}
+	messages, again := q.receiveAttempt(context.WithoutCancel(ctx), againTimeout, attempt, max, 0)
+	if again != nil {
+		return nil, err
+	}
+	return messages, nil
+}
+
+func (q *queue) receiveAttempt(ctx context.Context, timeout time.Duration, attempt *string, max int, wait time.Duration) ([]*held, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	out, err := q.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl:                    aws.String(q.url),
 		MaxNumberOfMessages:         int32(max),
-		WaitTimeSeconds:             wholeSeconds(q.wait),
+		WaitTimeSeconds:             wholeSeconds(wait),
 		VisibilityTimeout:           wholeSeconds(q.visibility),
+		ReceiveRequestAttemptId:     attempt,
 		MessageAttributeNames:       []string{"All"},
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
 	})

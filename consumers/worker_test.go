@@ -503,10 +503,11 @@ func TestOutageOfTheOtherSideBurnsNoAttempt(t *testing.T) {
 	for i := range events {
 		events[i] = w.event(fmt.Sprintf("G%d", i))
 	}
-	worker := w.start(r, func(c *consumers.Config) { c.CircuitFailures, c.CircuitOpen = 3, time.Hour })
+	// Short polls, so that none is under way still when the circuit is open.
+	worker := w.start(r, func(c *consumers.Config) { c.CircuitFailures, c.CircuitOpen, c.Wait = 3, time.Hour, -1 })
 	w.eventually("the circuit opens", func() bool { return worker.metric(w, "circuit_state") == 2 })
-	require.ErrorContains(t, worker.Ready(t.Context()), "circuit is open")
-	w.eventually("everything is put back", func() bool { return worker.metric(w, "in_flight") == 0 })
+	require.EqualError(t, worker.Ready(t.Context()), "factory: the circuit is open after: oops")
+	w.eventually("everything is put back", func() bool { return worker.metric(w, "polls")+worker.metric(w, "in_flight") == 0 })
 	polls, calls := worker.metric(w, "receives_total"), r.called()
 	require.LessOrEqual(t, calls, len(events), "each at most once")
 	late := w.event("LATE")
