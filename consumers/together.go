@@ -23,20 +23,26 @@ type answered[A any] struct {
 // its own, so that none fails for another's fault.
 func together[Q, A any](pool *pgxpool.Pool, items []Q, queue func(*pgx.Batch, Q), read func(pgx.BatchResults, Q) (A, error)) []answered[A] {
 	answers, err := inOne(pool, items, queue, read)
-	refused := errors.As(err, new(*pgconn.PgError)) && !errors.As(err, new(*pgconn.ConnectError))
-	if refused && len(items) > 1 {
-		answers = answers[:0]
-		for i := range items {
-			answers = append(answers, together(pool, items[i:i+1], queue, read)...)
-		}
+	if err == nil {
 		return answers
 	}
-	if err != nil {
-		for i := range answers {
-			answers[i] = answered[A]{err: err}
+	alone := len(items) > 1 && refused(err)
+	for i := range items {
+		answers[i] = answered[A]{err: err}
+		if !alone {
+			continue
+		}
+		answers[i] = together(pool, items[i:i+1], queue, read)[0]
+		if err = answers[i].err; err != nil && !refused(err) {
+			alone = false // it went away: the rest need not find out one by one
 		}
 	}
 	return answers
+}
+
+// refused tells a database that answers with an error from one that does not answer.
+func refused(err error) bool {
+	return errors.As(err, new(*pgconn.PgError)) && !errors.As(err, new(*pgconn.ConnectError))
 }
 
 func inOne[Q, A any](pool *pgxpool.Pool, items []Q, queue func(*pgx.Batch, Q), read func(pgx.BatchResults, Q) (A, error)) ([]answered[A], error) {
