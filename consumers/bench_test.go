@@ -23,6 +23,7 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -149,10 +150,13 @@ type ordered struct {
 
 func newOrdered() *ordered { return &ordered{last: make(map[string]int64)} }
 
-func (o *ordered) Handle(_ context.Context, d consumers.Delivery) (consumers.Effect, error) {
+func (o *ordered) Handle(ctx context.Context, d consumers.Delivery) (consumers.Effect, error) {
 	call := &consumers.Call{Kind: "bench", Outcome: consumers.CallOK, Reference: uuid.Nil.String(), Started: time.Now()}
-	time.Sleep(time.Millisecond)
+	err := service.Sleep(ctx, time.Millisecond)
 	call.Ended = time.Now()
+	if err != nil {
+		return consumers.Effect{}, err
+	}
 	group, seq := sku(d), d.Event.Seq()
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -368,6 +368,15 @@ func (r *running) metric(w *world, name string, label ...string) float64 {
 	return sum
 }
 
+// comeBack ends the wait of messages once the worker has let go of all. Those in its
+// hands would come back faster than it can delete them.
+func (r *running) comeBack(w *world) {
+	w.Helper()
+	if r.metric(w, "in_flight") == 0 {
+		w.comeBack()
+	}
+}
+
 // start runs a worker of the consumer's queue until the test ends. Failed messages
 // come back at once, unless the test says otherwise.
 func (w *world) start(h consumers.Handler, change ...func(*consumers.Config)) *running {

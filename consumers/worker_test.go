@@ -262,7 +262,7 @@ func TestDeadLetterSurvivesCrashes(t *testing.T) {
 	refused := faults.Add(localaws.Rule{Effect: localaws.InternalError, Action: "SendMessage", Resource: schema.DLQName("factory")})
 	e := w.event("G")
 	r := &recorder{fail: func(consumers.Delivery) error { return consumers.Permanent(errOops) }}
-	w.start(r)
+	worker := w.start(r)
 	require.Equal(t, "oops", w.await(e.ID, "dead").lastError)
 	w.eventually("the send failed", func() bool { return faults.Hits(refused) > 0 })
 	waiting, _ := w.counts(w.queue.DLQURL)
@@ -273,7 +273,7 @@ func TestDeadLetterSurvivesCrashes(t *testing.T) {
 	lost := faults.Add(localaws.Rule{Effect: localaws.DropAnswer, Action: "SendMessage", Count: 1})
 	kept := faults.Add(localaws.Rule{Effect: localaws.FailEntries, Action: "DeleteMessageBatch", Count: 1, SenderFault: true})
 	w.eventually("it is gone", func() bool {
-		w.comeBack()
+		worker.comeBack(w)
 		waiting, inFlight := w.counts(w.queue.URL)
 		return waiting+inFlight == 0
 	})
