@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !linux
 
 package relay
 
@@ -7,5 +7,5 @@ import (
 	"net"
 )
 
-// setLowWater is not known here.
-func setLowWater(*net.TCPConn, int) error { return errors.ErrUnsupported }
+// waitForBytes is not known here.
+func waitForBytes(net.Conn, int) error { return errors.ErrUnsupported }

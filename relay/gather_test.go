@@ -2,7 +2,6 @@ package relay
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -16,8 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// connected returns both ends of a connection of the given kind.
-func connected(t *testing.T, kind string) (near, far net.Conn) {
+// connected returns both ends of a connection of the given kind, with a gatherer
+// beneath the near one.
+func connected(t *testing.T, kind string) (near, far net.Conn, g *gatherer) {
 	t.Helper()
 	if kind == "pipe" {
 		near, far = net.Pipe()
@@ -34,11 +34,13 @@ func connected(t *testing.T, kind string) (near, far net.Conn) {
 		require.NoError(t, err)
 		far = <-accepted
 	}
+	g = newGatherer(near)
+	near = g
 	if kind == "tls" {
 		identity := httptest.NewTLSServer(nil)
 		identity.Close()
 		server := tls.Server(far, &tls.Config{Certificates: identity.TLS.Certificates})
-		client := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+		client := tls.Client(g, &tls.Config{InsecureSkipVerify: true})
 		go func() { _ = server.Handshake() }()
 		require.NoError(t, client.Handshake())
 		near, far = client, server
@@ -47,7 +49,7 @@ func connected(t *testing.T, kind string) (near, far net.Conn) {
 		near.Close()
 		far.Close()
 	})
-	return near, far
+	return near, far, g
 }
 
 // TestGather: whatever the sender's pace, every byte comes, in order, and a tail
@@ -57,10 +59,7 @@ func TestGather(t *testing.T) {
 	for _, kind := range []string{"tcp", "tls", "pipe"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			near, far := connected(t, kind)
-			g := &gatherer{r: near}
-			g.attach(near)
-			g.begin(t.Context(), time.Now().Add(time.Minute))
+			near, far, g := connected(t, kind)
 
 			random := rand.New(rand.NewPCG(1, 2))
 			sent := make([]byte, 8<<20)
@@ -77,7 +76,7 @@ func TestGather(t *testing.T) {
 				}
 			}()
 			got := make([]byte, len(sent))
-			_, err := io.ReadFull(g, got)
+			_, err := io.ReadFull(near, got)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(sent, got))
 			require.True(t, g.empty())
@@ -85,7 +84,7 @@ func TestGather(t *testing.T) {
 			// Fast or not, one byte is not waited for in vain.
 			g.fast = true
 			go func() { _, _ = far.Write([]byte{42}) }()
-			_, err = io.ReadFull(g, got[:1])
+			_, err = io.ReadFull(near, got[:1])
 			require.NoError(t, err)
 			require.Equal(t, byte(42), got[0])
 		})
@@ -99,37 +98,30 @@ func TestGatherGivesUp(t *testing.T) {
 	for _, kind := range []string{"tcp", "tls", "pipe"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			near, far := connected(t, kind)
-			g := &gatherer{r: near}
-			g.attach(near)
+			near, far, g := connected(t, kind)
 			one := make([]byte, 1)
 
 			for _, fast := range []bool{false, true} {
 				g.fast = fast
-				g.begin(t.Context(), time.Now())
-				_, err := g.Read(one)
+				require.NoError(t, near.SetReadDeadline(time.Now()))
+				_, err := near.Read(one)
 				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 
 				g.fast = fast
-				ctx, cancel := context.WithCancel(t.Context())
-				stop := context.AfterFunc(ctx, g.interrupt)
-				g.begin(ctx, time.Now().Add(time.Hour))
-				go cancel()
-				_, err = g.Read(one)
+				require.NoError(t, near.SetReadDeadline(time.Now().Add(time.Hour)))
+				go func() { _ = near.SetReadDeadline(time.Unix(1, 0)) }()
+				_, err = near.Read(one)
 				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-				_, err = g.Read(one)
-				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-				stop()
 			}
 
-			g.begin(t.Context(), time.Now().Add(time.Hour))
+			require.NoError(t, near.SetReadDeadline(time.Time{}))
 			go func() { _, _ = far.Write([]byte{42}) }()
-			_, err := g.Read(one)
+			_, err := near.Read(one)
 			require.NoError(t, err)
 			require.Equal(t, byte(42), one[0])
 
 			go far.Close()
-			_, err = g.Read(one)
+			_, err = near.Read(one)
 			require.True(t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), err)
 		})
 	}

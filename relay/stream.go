@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"os"
 	"strconv"
 	"time"
@@ -23,7 +23,7 @@ const chunkEvents = 1000
 // while the last batches finish, a status still goes out on the timer.
 type stream struct {
 	conn      *pgconn.PgConn
-	gatherer  *gatherer // what conn reads from
+	gatherer  *gatherer // beneath conn
 	window    *window
 	decoder   *decoder
 	out       chan<- []change
@@ -42,10 +42,15 @@ func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, *gatherer, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("parse the database address: %w", err)
 	}
-	g := &gatherer{}
-	pc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		*g = gatherer{r: r} // each address that is tried begins anew
-		return pgproto3.NewFrontend(g, w)
+	var g *gatherer
+	dial := pc.DialFunc
+	pc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		g = newGatherer(conn)
+		return g, nil
 	}
 	pc.RuntimeParams["replication"] = "database"
 	pc.RuntimeParams["application_name"] = cfg.Slot
@@ -144,14 +149,20 @@ func isClosed(c <-chan struct{}) bool {
 // read hands on changes until ctx ends, which is no error, or the connection
 // fails.
 func (s *stream) read(ctx context.Context) error {
-	s.gatherer.attach(s.conn.Conn())
-	defer context.AfterFunc(ctx, s.gatherer.interrupt)()
+	conn := s.conn.Conn()
+	// A deadline is what wakes a read, for a status or for the end.
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	for {
 		if err := s.statusIfDue(); err != nil {
 			return err
 		}
-		s.gatherer.begin(ctx, s.statusAt)
-		if err := s.receive(ctx); err != nil || ctx.Err() != nil {
+		if err := conn.SetReadDeadline(s.statusAt); err != nil {
+			return fmt.Errorf("read the stream: %w", err)
+		}
+		if ctx.Err() != nil { // looked at after the deadline was set, which may have undone the one that wakes
+			return nil
+		}
+		if err := s.receive(ctx); err != nil {
 			return err
 		}
 	}
@@ -333,11 +344,9 @@ func (s *stream) finish(timeout time.Duration) error {
 	if err := s.status(); err != nil {
 		return err
 	}
-	until := time.Now().Add(timeout)
-	if err := s.conn.Conn().SetWriteDeadline(until); err != nil {
+	if err := s.conn.Conn().SetDeadline(time.Now().Add(timeout)); err != nil {
 		return fmt.Errorf("end replication: %w", err)
 	}
-	s.gatherer.begin(context.Background(), until)
 	s.conn.Frontend().Send(&pgproto3.CopyDone{})
 	if err := s.conn.Frontend().Flush(); err != nil {
 		return fmt.Errorf("end replication: %w", err)

@@ -57,14 +57,14 @@ type backlog struct {
 }
 
 // newBacklog makes a slot and commits rows behind it, perTransaction at a time: each an
-// order.placed of 300 bytes of data, over 5,000 groups.
+// order.placed of 300 bytes, over 5,000 groups, with ids that grow as UUIDv7 do.
 func newBacklog(ctx context.Context, pg *localpg.Server, database, slot string, rows, perTransaction int) (*backlog, error) {
 	b := &backlog{pg: pg, database: database, slot: slot, rows: rows}
 	load := func(transactions int) string {
-		return fmt.Sprintf(loadSQL, transactions, perTransaction, perTransaction, perTransaction)
+		return fmt.Sprintf(loadSQL, transactions, perTransaction)
 	}
 	dsn := pg.DSN(database)
-	err := execute(ctx, dsn, "SELECT pg_create_logical_replication_slot('"+slot+"', 'pgoutput')",
+	err := execute(ctx, dsn, "CREATE SEQUENCE IF NOT EXISTS bench_ids", "SELECT pg_create_logical_replication_slot('"+slot+"', 'pgoutput')",
 		"SET synchronous_commit = off", load(rows/perTransaction-1), "CHECKPOINT")
 	if err != nil {
 		return nil, err
@@ -88,7 +88,9 @@ const loadSQL = `DO $$
 					'traceparent', jsonb_build_object('type', 'String', 'value', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')),
 				'{"time":"2026-01-01T00:00:00Z","specversion":"1.0","id":"' || id || '","type":"order.placed","data":{"text":"' || repeat('x', 150) || '"}}',
 				'00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
-			FROM (SELECT gen_random_uuid() AS id, n FROM generate_series(i * %d + 1, i * %d + %d) n) s;
+			FROM (
+				SELECT (lpad(to_hex(n), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid AS id, n
+				FROM (SELECT nextval('bench_ids') AS n FROM generate_series(1, %d)) numbers) s;
 			COMMIT;
 		END LOOP;
 	END $$`

@@ -1,0 +1,49 @@
+package relay
+
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// waitForBytes returns when n bytes can be read, or as many as the system has room
+// for, or conn's read deadline passes. It looks first, because nothing wakes it for
+// bytes that are there already, and then asks to be woken for n bytes, not for each
+// that comes.
+// https://man7.org/linux/man-pages/man7/socket.7.html (SO_RCVLOWAT),
+// https://man7.org/linux/man-pages/man7/tcp.7.html (SIOCINQ)
+func waitForBytes(conn net.Conn, n int) error {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	looked := false
+	err = raw.Read(func(fd uintptr) bool {
+		if looked { // and was woken
+			return true
+		}
+		looked = true
+		var waiting int
+		if waiting, failed = unix.IoctlGetInt(int(fd), unix.TIOCINQ); failed != nil || waiting >= n {
+			return true
+		}
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
+		return failed != nil
+	})
+	// Whoever reads next waits for any byte.
+	reset := raw.Control(func(fd uintptr) {
+		if e := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); e != nil {
+			failed = errors.Join(failed, e)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(failed, reset)
+}
