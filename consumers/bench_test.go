@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/consumers"
+	"github.com/restock-dev/restock/internal/figure"
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
@@ -34,37 +35,18 @@ import (
 func BenchmarkWorker(b *testing.B) {
 	for b.Loop() {
 		r := runWorker(b, 5_000, 20)
-		figure("messages_per_second", float64(r.messages)/r.took.Seconds(), "msg/s")
+		show := func(name string, value float64, unit string, goal figure.Goal) {
+			figure.Print(os.Stdout, "worker_"+name, unit, goal, value)
+		}
+		show("messages_per_second", float64(r.messages)/r.took.Seconds(), "msg/s", figure.Goal{})
 		receives, deletes, changes := r.perThousand("ReceiveMessage"), r.perThousand("DeleteMessageBatch"), r.perThousand("ChangeMessageVisibilityBatch")
-		figure("calls_per_1000", receives+deletes+changes, "calls", atMost(220))
-		figure("receives_per_1000", receives, "calls")
-		figure("deletes_per_1000", deletes, "calls")
-		figure("visibility_changes_per_1000", changes, "calls")
-		figure("order_violations", float64(r.violations), "messages", exactly(0))
-		figure("attempts_burned", float64(r.burned), "attempts", exactly(0))
+		show("calls_per_1000", receives+deletes+changes, "calls", figure.AtMost(220))
+		show("receives_per_1000", receives, "calls", figure.Goal{})
+		show("deletes_per_1000", deletes, "calls", figure.Goal{})
+		show("visibility_changes_per_1000", changes, "calls", figure.Goal{})
+		show("order_violations", float64(r.violations), "messages", figure.AtMost(0))
+		show("attempts_burned", float64(r.burned), "attempts", figure.AtMost(0))
 	}
-}
-
-// goal is what a figure is held against.
-type goal struct {
-	text string
-	met  func(float64) bool
-}
-
-func atMost(most float64) goal {
-	return goal{fmt.Sprintf("<=%g", most), func(v float64) bool { return v <= most }}
-}
-
-func exactly(want float64) goal {
-	return goal{fmt.Sprintf("=%g", want), func(v float64) bool { return v == want }}
-}
-
-func figure(name string, value float64, unit string, goals ...goal) {
-	line := fmt.Sprintf("figure name=worker_%s median=%.2f min=%.2f max=%.2f n=1 unit=%s", name, value, value, value, unit)
-	for _, g := range goals {
-		line += fmt.Sprintf(" goal=%s ok=%t", g.text, g.met(value))
-	}
-	fmt.Fprintln(os.Stdout, line)
 }
 
 type workerResult struct {
