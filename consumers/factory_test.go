@@ -162,6 +162,28 @@ func TestFactoryAnswers(t *testing.T) {
 	}
 }
 
+// TestFactoryStillAtTheFirstCall: a call was cut, and the factory, still at it, says
+// so to the next one. That is no refusal.
+func TestFactoryStillAtTheFirstCall(t *testing.T) {
+	w := setup(t)
+	answers := make(chan int, 4)
+	for _, status := range []int{http.StatusInternalServerError, http.StatusConflict, http.StatusOK, http.StatusConflict} {
+		answers <- status
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.WriteHeader(<-answers)
+		_, _ = io.WriteString(rw, `{"data":{"id":"7d9f1b9e-0000-4000-8000-000000000001"}}`)
+	}))
+	defer server.Close()
+	w.start(w.factoryAt(server.URL))
+	e := w.request()
+	require.Equal(t, 3, w.await(e.ID, "done").attempt)
+	state, _ := w.state(e)
+	require.Equal(t, "accepted", state)
+
+	require.Equal(t, 1, w.await(w.request().ID, "dead").attempt, "a first call has none before it")
+}
+
 func TestFactorySlowIsUncertain(t *testing.T) {
 	w := setup(t)
 	p := newPlant(w)
