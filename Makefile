@@ -8,7 +8,7 @@ LINTER := bin/golangci-lint-$(LINT_VERSION)
 
 .PHONY: help
 help: ## Print this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: ## Run everything on this machine, with nothing to configure
@@ -41,6 +41,10 @@ bench: ## Run the Go benchmarks
 matrix: ## Try each fault against each consumer and print what came of it
 	cd consumers && go test -count=1 -run '^TestMatrix$$'
 	cd cmd/restock && go test -count=1 -run '^TestMatrixOfKills$$'
+
+.PHONY: bench-relay
+bench-relay: ## Measure the relay beside other ways to read an outbox
+	go run ./bench/relay
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

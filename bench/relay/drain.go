@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ var goals = map[string]figure.Goal{
 // drain lets the contenders take turns on two backlogs: one row per transaction, and a
 // hundred.
 func drain(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
+	debug.SetGCPercent(400) // as restock relay has it by default
 	if err := store(ctx, pg, "drain"); err != nil {
 		return false, err
 	}

@@ -25,10 +25,13 @@ import (
 type options struct {
 	Rounds     int      `default:"5" help:"How often each contender has its turn."`
 	Rows       int      `default:"200000" help:"Rows of the backlog that is drained."`
-	Only       []string `help:"Parts to run: drain, publish. Default all."`
+	Only       []string `help:"Parts to run: drain, publish, latency, memory. Default all."`
 	Contenders []string `help:"Contenders to run. Default all."`
 	CPUProfile string   `help:"Write a CPU profile of this process to the file." type:"path" name:"cpuprofile"`
-	Stub       bool     `hidden:"" help:"Be the stub that the part publish publishes to."`
+	Stub       bool     `hidden:"" help:"Be the stub that is published to."`
+	DrainDSN   string   `hidden:"" help:"Drain the backlog of a slot of this database, for the part memory."`
+	DrainSlot  string   `hidden:""`
+	DrainRows  int      `hidden:""`
 	Dir        string   `help:"Where to keep the private Postgres while it runs. Default a temporary directory." type:"path"`
 }
 
@@ -38,7 +41,7 @@ type part struct {
 	run  func(ctx context.Context, pg *localpg.Server, o options) (bool, error)
 }
 
-var parts = []part{{"drain", drain}, {"publish", publish}}
+var parts = []part{{"drain", drain}, {"publish", publish}, {"latency", latency}, {"memory", memory}}
 
 func main() {
 	var o options
@@ -69,6 +72,9 @@ func main() {
 func run(ctx context.Context, o options) (ok bool, err error) {
 	if o.Stub {
 		return true, serveStub(ctx)
+	}
+	if o.DrainDSN != "" {
+		return true, drainHere(ctx, o.DrainDSN, o.DrainSlot, o.DrainRows)
 	}
 	if o.Dir == "" {
 		if o.Dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
