@@ -16,17 +16,22 @@ import (
 
 // contender reads a backlog to its end through a slot of its own.
 type contender struct {
-	name  string
-	drain func(ctx context.Context, b *backlog, slot string) error
+	name    string
+	drain   func(ctx context.Context, b *backlog, slot string) error
+	prepare func(ctx context.Context, b *backlog) error // not measured; nil is nothing
+	share   int                                         // it drains only the share-th part; 0 is all
 }
 
 const recvlogical = "pg_recvlogical"
 
 var contenders = []contender{
-	{recvlogical, drainRecvlogical},
-	{"restock", func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, false) }},
-	{"restock_with_ledger", func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, true) }},
-	{"pglogrepl_loop", drainPlainLoop},
+	{name: recvlogical, drain: drainRecvlogical},
+	{name: "restock", drain: func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, false) }},
+	{name: "restock_with_ledger", drain: func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, true) }},
+	{name: "pglogrepl_loop", drain: drainPlainLoop},
+	{name: "polling_skip_locked", drain: drainPolling, prepare: preparePolling},
+	{name: "node_pg_logical_replication", drain: drainNode, prepare: prepareNode},
+	{name: "watermill_sql", drain: drainWatermill, prepare: prepareWatermill, share: watermillShare},
 }
 
 // goals are the ratios to pg_recvlogical that the relay is to reach.
@@ -78,8 +83,9 @@ func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int, con
 				return false, fmt.Errorf("%s: %w", c.name, err)
 			}
 			if round > 0 { // the first only warms the caches
-				speeds[c.name] = append(speeds[c.name], float64(b.rows)/took.Seconds())
-				cpu[c.name] = append(cpu[c.name], busy.Seconds()*1e6/float64(b.rows))
+				rows := float64(b.rows / max(1, c.share))
+				speeds[c.name] = append(speeds[c.name], rows/took.Seconds())
+				cpu[c.name] = append(cpu[c.name], busy.Seconds()*1e6/rows)
 			}
 		}
 	}
@@ -108,6 +114,11 @@ func timed(ctx context.Context, b *backlog, c contender) (took, busy time.Durati
 	slot := "drain_" + c.name
 	if err := b.copy(ctx, slot); err != nil {
 		return 0, 0, err
+	}
+	if c.prepare != nil {
+		if err := c.prepare(ctx, b); err != nil {
+			return 0, 0, fmt.Errorf("prepare: %w", err)
+		}
 	}
 	runtime.GC()
 	started, before := time.Now(), processorTime()
