@@ -214,11 +214,17 @@ func TestRoles(t *testing.T) {
 		{schema.RoleRelay, insertOutbox, denied},
 		{schema.RoleRelay, `DELETE FROM outbox`, denied},
 		{schema.RoleRelay, `DELETE FROM ledger`, denied},
+		{schema.RoleRelay, `DELETE FROM parked`, denied},
+		{schema.RoleRelay, `DELETE FROM parked_groups`, ""},
 		{schema.RoleRelay, `SELECT * FROM products`, denied},
 		{schema.RoleConsumers, `SELECT * FROM inbox`, ""},
 		{schema.RoleConsumers, `UPDATE products SET stock = 99`, denied},
 		{schema.RoleConsumers, `DELETE FROM inbox`, denied},
 		{schema.RoleMaintenance, `SELECT count(*) FROM parked`, ""},
+		{schema.RoleMaintenance, `UPDATE parked SET state = 'sending', asked_by = 'x', asked_at = now()`, ""},
+		{schema.RoleMaintenance, `UPDATE parked SET reason = 'held'`, denied},
+		{schema.RoleMaintenance, `UPDATE parked_groups SET state = 'sending', asked_by = 'x', asked_at = now()`, ""},
+		{schema.RoleMaintenance, `DELETE FROM parked_groups`, denied},
 		{schema.RoleMaintenance, `DELETE FROM outbox`, denied},
 	})
 	var replicates bool

@@ -39,21 +39,43 @@ CREATE TABLE ledger (
     PRIMARY KEY (day, event_id)
 ) PARTITION BY RANGE (day);
 
--- Events that cannot be published, waiting for a person.
+-- Events that were not published, waiting for a person: some that never can be
+-- (rejected, invalid), and those of a parked group (held). place is the order in
+-- which they were parked, within a group that of the stream. asked_by is who sent
+-- or skipped the event.
 CREATE TABLE parked (
     day           date        NOT NULL,
     event_id      uuid        NOT NULL,
     message_group text        NOT NULL,
     seq           bigint      NOT NULL,
-    reason        text        NOT NULL,
+    place         bigint      GENERATED ALWAYS AS IDENTITY,
+    reason        text        NOT NULL CHECK (reason IN ('rejected', 'invalid', 'held')),
     detail        text        NOT NULL,
-    state         text        NOT NULL DEFAULT 'parked' CHECK (state IN ('parked', 'sent', 'skipped')),
+    state         text        NOT NULL DEFAULT 'parked' CHECK (state IN ('parked', 'sending', 'sent', 'skipped')),
     parked_at     timestamptz NOT NULL DEFAULT now(),
+    asked_by      text,
+    asked_at      timestamptz,
+    note          text,
     resolved_at   timestamptz,
-    resolved_by   text,
     PRIMARY KEY (day, event_id),
-    CHECK ((state = 'parked') = (resolved_at IS NULL))
+    CHECK ((state IN ('parked', 'sending')) = (resolved_at IS NULL))
 ) PARTITION BY RANGE (day);
+CREATE INDEX parked_open ON parked (message_group, place) WHERE state IN ('parked', 'sending');
+
+-- The groups that are parked: whatever the stream brings of one is parked behind
+-- what is there of it. A row goes when nothing of its group is held any more. It
+-- stands for its events, so that sending 100,000 of them updates one row, and a
+-- crash amid that leaves nothing half asked for.
+CREATE TABLE parked_groups (
+    message_group text        PRIMARY KEY,
+    event_id      uuid        NOT NULL,
+    detail        text        NOT NULL,
+    failing_since timestamptz NOT NULL,
+    parked_at     timestamptz NOT NULL DEFAULT now(),
+    state         text        NOT NULL DEFAULT 'parked' CHECK (state IN ('parked', 'sending')),
+    asked_by      text,
+    asked_at      timestamptz
+);
 
 -- How far the ledger is complete, by slot: no row above recorded_lsn was ever
 -- recorded, so a relay that starts again looks ids up only at or below it.
