@@ -21,6 +21,15 @@
 // other. Between groups there is no order. A group therefore publishes at most
 // one event per round trip to SNS; many groups publish side by side.
 //
+// # Parking
+//
+// A group whose events are refused for Config.HoldAfter while those of others are
+// accepted is parked: the event at its head and all that follow, in order, so that
+// window and slot move on. It stays parked, also for the next relay, until somebody
+// asks for its release in the table parked_groups; then its events go out in the
+// order in which they were parked, and those that come meanwhile behind them. While
+// nothing at all is accepted, nothing is parked for failing: that is an outage.
+//
 // # Duplicates
 //
 // A crash between SNS's answer and the ledger's commit, a lost answer, or a

@@ -20,9 +20,9 @@ type entry struct {
 	size     int  // what SNS counts, in bytes, or a little more
 	memory   int  // what the window counts, in bytes
 	failures int
-	// rejectedIn is the first call that was rejected whole with it alone, 0 if none was.
-	rejectedIn uint64
-	next       *entry // behind it in its lane
+	trouble  *trouble // what is known of its failures, nil before the first
+	release  *release // that it is part of, nil unless it was parked before
+	next     *entry   // behind it in its lane
 
 	messageID      string
 	sequenceNumber string
@@ -64,8 +64,8 @@ func (l *lanes) push(e *entry) {
 }
 
 // next takes the heads of up to maxEntries ready lanes whose sizes sum to at
-// most maxBytes, into flight together. The first one goes whatever its size. It
-// returns nothing when no lane is ready.
+// most maxBytes, into flight together. The first one goes whatever its size, and
+// one that is to go alone does. It returns nothing when no lane is ready.
 func (l *lanes) next(now time.Time, maxEntries, maxBytes int) []*entry {
 	for len(l.held) > 0 && !l.held[0].until.After(now) {
 		l.ready = append(l.ready, heap.Pop(&l.held).(*lane))
@@ -77,7 +77,7 @@ func (l *lanes) next(now time.Time, maxEntries, maxBytes int) []*entry {
 	bytes := 0
 	for len(l.ready) > 0 && len(batch) < maxEntries {
 		head := l.ready[0].head
-		if len(batch) > 0 && bytes+head.size > maxBytes {
+		if len(batch) > 0 && (bytes+head.size > maxBytes || head.alone() || batch[0].alone()) {
 			break
 		}
 		batch = append(batch, head)
@@ -99,6 +99,19 @@ func (l *lanes) done(e *entry) {
 		return
 	}
 	l.ready = append(l.ready, ln)
+}
+
+// cut takes an entry in flight, and all that waits behind it, out of the lanes.
+func (l *lanes) cut(e *entry) []*entry {
+	delete(l.byGroup, e.group)
+	var all []*entry
+	for e != nil {
+		behind := e.next
+		e.next = nil
+		all = append(all, e)
+		e = behind
+	}
+	return all
 }
 
 // hold puts an entry in flight back to the head of its lane, which may not go

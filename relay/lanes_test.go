@@ -12,7 +12,8 @@ import (
 
 // TestLanes publishes random events of few groups with random failures. Whatever
 // the schedule, a group has one entry in flight at most, nothing held goes before
-// its time, and each group comes out whole and in the order in which it went in.
+// its time, what is to go alone does, and each group comes out whole and in the
+// order in which it went in, also where what waits of it is cut out and comes back.
 func TestLanes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := newLanes()
@@ -50,6 +51,9 @@ func TestLanes(t *testing.T) {
 			if len(batch) > entries || len(batch) > 1 && size > bytes {
 				t.Fatalf("batch of %d entries and %d bytes, limits %d and %d", len(batch), size, entries, bytes)
 			}
+			if len(batch) > 1 && slices.ContainsFunc(batch, (*entry).alone) {
+				t.Fatal("an entry that is to go alone went with others")
+			}
 		}
 		finish := func(e *entry) {
 			l.done(e)
@@ -73,6 +77,20 @@ func TestLanes(t *testing.T) {
 				until[e.group] = now.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "for")) * time.Second)
 				l.hold(e, until[e.group])
 				delete(inFlight, e.group)
+			},
+			"alone": func(t *rapid.T) { someInFlight(t).troubled().alone = true },
+			"cut": func(t *rapid.T) {
+				e := someInFlight(t)
+				delete(inFlight, e.group)
+				cut := l.cut(e)
+				var seqs []int64
+				for _, e := range cut {
+					seqs = append(seqs, e.seq)
+				}
+				require.Equal(t, pushed[e.group][len(done[e.group]):], seqs)
+				for _, e := range cut { // as when the group is released
+					l.push(e)
+				}
 			},
 			"pass": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "seconds")) * time.Second) },
 		})

@@ -90,7 +90,7 @@ func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]
 // record makes what became of the entries durable, trying until it has or ctx ends.
 func (l *ledger) record(ctx context.Context, entries []*entry) error {
 	if l.parkedOnly {
-		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked == nil })
+		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked == nil && e.release == nil })
 	}
 	if len(entries) == 0 {
 		return nil
@@ -134,7 +134,8 @@ func (l *ledger) write(ctx context.Context, entries []*entry) error {
 func (l *ledger) insert(ctx context.Context, entries []*entry, onConflict string) error {
 	batch := &pgx.Batch{}
 	queuePublished(batch, entries, onConflict)
-	queueParked(batch, entries, onConflict)
+	queueParked(batch, entries)
+	queueReleased(batch, entries)
 	l.queueWatermark(batch, entries)
 	return l.pool.SendBatch(ctx, batch).Close()
 }
@@ -149,7 +150,7 @@ type rows struct {
 func queuePublished(batch *pgx.Batch, entries []*entry, onConflict string) {
 	days := make(map[time.Time]*rows, 1)
 	for _, e := range entries {
-		if e.parked != nil {
+		if e.parked != nil || e.release != nil {
 			continue
 		}
 		r := days[e.day]
@@ -167,18 +168,6 @@ func queuePublished(batch *pgx.Batch, entries []*entry, onConflict string) {
 			SELECT $1, event_id, 'published', message_id, sequence_number
 			FROM unnest($2::uuid[], $3::text[], $4::text[]) AS r (event_id, message_id, sequence_number) `+onConflict,
 			day, r.ids, r.messages, r.sequences)
-	}
-}
-
-func queueParked(batch *pgx.Batch, entries []*entry, onConflict string) {
-	for _, e := range entries {
-		if e.parked == nil {
-			continue
-		}
-		batch.Queue(`INSERT INTO ledger (day, event_id, outcome) VALUES ($1, $2, 'parked') `+onConflict, e.day, e.id)
-		batch.Queue(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
-			VALUES ($1, $2, $3, $4, $5, $6) `+onConflict,
-			e.day, e.id, e.group, e.seq, e.reason, storable(e.parked.Error()))
 	}
 }
 

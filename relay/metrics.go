@@ -10,6 +10,8 @@ type metrics struct {
 	foreign        prometheus.Counter
 	published      prometheus.Counter
 	parked         prometheus.Counter
+	released       prometheus.Counter
+	parkedGroups   prometheus.Gauge
 	callFailures   prometheus.Counter
 	entryFailures  prometheus.Counter
 	ledgerFailures prometheus.Counter
@@ -61,7 +63,9 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 		skipped:        counter("events_skipped_total", "Events read again that the ledger held already."),
 		foreign:        counter("messages_foreign_total", "Logical messages of others in the stream."),
 		published:      counter("events_published_total", "Events that SNS accepted."),
-		parked:         counter("events_parked_total", "Events given up as impossible to publish."),
+		parked:         counter("events_parked_total", "Events parked: impossible to publish, or of a parked group."),
+		released:       counter("events_released_total", "Events that had been parked and that SNS accepted after all."),
+		parkedGroups:   gauge("parked_groups", "Message groups that are parked, those being released included."),
 		callFailures:   counter("publish_failures_total", "Calls to SNS that failed as a whole."),
 		entryFailures:  counter("entry_failures_total", "Entries that SNS refused for now."),
 		ledgerFailures: counter("ledger_failures_total", "Writes of the ledger that failed."),

@@ -18,7 +18,7 @@ import (
 // each batch and each write of the ledger has a goroutine that reports back to it.
 type pipeline struct {
 	publisher Publisher
-	ledger    *ledger
+	ledger    books
 	window    *window
 	backoff   service.Backoff
 	metrics   *metrics
@@ -28,20 +28,37 @@ type pipeline struct {
 	// and nothing is parked.
 	holds func(now time.Time) bool
 
-	lanes    *lanes
-	cursor   *cursor
-	throttle *throttle
+	holdAfter time.Duration
+	lanes     *lanes
+	groups    *groups
+	witness   witness
+	cursor    *cursor
+	throttle  *throttle
 
 	inFlight  int      // batches at the publisher
 	calls     uint64   // batches sent so far
-	accepted  uint64   // the newest of them of which something was accepted
 	finished  []*entry // waiting for the ledger
 	recording bool     // a write of the ledger is under way
 	published chan batchResult
 	recorded  chan recordResult
 
+	visits  int // questions to the database under way, beside the ledger's
+	visited chan func()
+	looking bool      // one of them asks what is to be released
+	lookAt  time.Time // when to ask that next
+	parking int       // groups that were parked and are not recorded as such yet
+	changes uint64    // to what such a question is answered
+
 	confirmedLSN atomic.Uint64
 	oldestNanos  atomic.Int64 // commit time of the oldest unfinished transaction; 0 is none
+}
+
+// books is the ledger, as the pipeline needs it.
+type books interface {
+	record(ctx context.Context, entries []*entry) error
+	asked(ctx context.Context) ([]asked, error)
+	load(ctx context.Context, r *release, whole bool) (entries []*entry, more bool, err error)
+	endRelease(ctx context.Context, group string) error
 }
 
 type batchResult struct {
@@ -56,11 +73,12 @@ type recordResult struct {
 	err     error
 }
 
-func newPipeline(cfg Config, l *ledger, w *window, m *metrics, confirmed pglogrepl.LSN, onProbe func(change), holds func(time.Time) bool) *pipeline {
+func newPipeline(cfg Config, l books, w *window, m *metrics, confirmed pglogrepl.LSN, onProbe func(change), holds func(time.Time) bool) *pipeline {
 	p := &pipeline{
 		publisher: cfg.Publisher, ledger: l, window: w, backoff: cfg.Backoff, metrics: m, log: cfg.Logger, onProbe: onProbe, holds: holds,
-		lanes: newLanes(), cursor: newCursor(confirmed), throttle: newThrottle(cfg.InFlight, cfg.Backoff),
-		published: make(chan batchResult, cfg.InFlight), recorded: make(chan recordResult),
+		holdAfter: cfg.HoldAfter,
+		lanes:     newLanes(), groups: newGroups(), cursor: newCursor(confirmed), throttle: newThrottle(cfg.InFlight, cfg.Backoff),
+		published: make(chan batchResult, cfg.InFlight), recorded: make(chan recordResult), visited: make(chan func()),
 	}
 	p.confirmedLSN.Store(uint64(confirmed))
 	return p
@@ -81,10 +99,13 @@ func (p *pipeline) oldest() (time.Time, bool) {
 func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	reads, stopReads := context.WithCancel(hard)
+	defer stopReads()
 	var failed error
-	for in != nil || p.inFlight > 0 || p.recording || len(p.finished) > 0 {
+	for in != nil || p.inFlight > 0 || p.recording || len(p.finished) > 0 || p.visits > 0 {
 		if now := time.Now(); in != nil {
 			p.start(hard, now)
+			p.look(reads, now)
 			p.setTimer(timer, now)
 		}
 		if failed == nil {
@@ -92,13 +113,14 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 		} else {
 			p.finished = nil
 		}
-		if in == nil && p.inFlight == 0 && !p.recording {
+		if in == nil && p.inFlight == 0 && !p.recording && p.visits == 0 {
 			continue
 		}
 		select {
 		case chunk, ok := <-in:
 			if !ok {
 				in = nil
+				stopReads()
 				continue
 			}
 			p.take(chunk)
@@ -111,7 +133,10 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 				failed = r.err
 				continue
 			}
-			p.finish(r.entries)
+			p.finish(reads, r.entries)
+		case then := <-p.visited:
+			p.visits--
+			then()
 		case <-timer.C:
 		}
 		p.share()
@@ -147,13 +172,21 @@ func (p *pipeline) add(e *entry) {
 		p.window.release(e.memory)
 		return
 	}
+	if g := p.groups.parked[e.group]; g != nil {
+		p.parkHeld(e, g)
+		return
+	}
 	p.lanes.push(e)
 }
 
 // start sends batches while there are some and the throttle lets it.
 func (p *pipeline) start(ctx context.Context, now time.Time) {
 	for p.throttle.allows(p.inFlight, now) && p.holds(now) {
-		batch := p.lanes.next(now, maxBatchEntries, maxBatchBytes)
+		most := maxBatchEntries
+		if p.throttle.probing() {
+			most = 1
+		}
+		batch := p.lanes.next(now, most, maxBatchBytes)
 		if batch == nil {
 			return
 		}
@@ -252,37 +285,38 @@ func (p *pipeline) settle(r batchResult) {
 		p.throttle.failed(now)
 		p.metrics.callFailures.Inc()
 		p.log.Warn().Err(r.err).Int("events", len(r.entries)).Int("in_a_row", p.throttle.failures).Msg("publishing failed, trying again")
-		for _, e := range r.entries {
-			p.lanes.hold(e, p.throttle.until)
+		failed := make([]failure, len(r.entries))
+		for i, e := range r.entries {
+			failed[i] = failure{e, r.err}
+		}
+		for _, f := range p.parkOverdue(r.call, failed, true, now) {
+			p.lanes.hold(f.entry, p.throttle.until)
 		}
 		return
 	}
 	t := count(r.results)
 	if t.accepted > 0 {
-		p.accepted = max(p.accepted, r.call)
+		p.witness.accepted = max(p.witness.accepted, r.call)
 		p.metrics.published.Add(float64(t.accepted))
 	}
 	switch {
-	case t.throttled > 0, t.accepted == 0 && t.failed > 1:
+	case t.throttled > 0, t.accepted == 0 && (t.failed > 1 || t.failed > 0 && p.throttle.probing()):
 		// A service that is short of breath may answer, and fail the entries.
 		p.throttle.failed(now)
 	case t.accepted > 0:
 		p.throttle.succeeded()
 	}
-	var failed []*entry
+	var failed []failure
 	for i, e := range r.entries {
 		if !p.settleEntry(r.call, e, r.results[i]) {
-			failed = append(failed, e)
+			failed = append(failed, failure{e, r.results[i].Err})
 		}
 	}
-	p.holdFailed(failed, t.err, now)
+	p.holdFailed(p.parkOverdue(r.call, failed, false, now), now)
 }
 
 // tally sums up the results of a batch.
-type tally struct {
-	accepted, failed, throttled int
-	err                         error // of the first that failed
-}
+type tally struct{ accepted, failed, throttled int }
 
 func count(results []Result) tally {
 	var t tally
@@ -291,9 +325,7 @@ func count(results []Result) tally {
 		case r.Err == nil:
 			t.accepted++
 		case !r.Permanent:
-			if t.failed++; t.err == nil {
-				t.err = r.Err
-			}
+			t.failed++
 		}
 		if r.Throttled {
 			t.throttled++
@@ -310,6 +342,9 @@ func (p *pipeline) settleEntry(call uint64, e *entry, r Result) bool {
 			identify(line, e).Str("message_id", r.MessageID).Msg("published")
 		}
 		e.messageID, e.sequenceNumber = r.MessageID, r.SequenceNumber
+		if e.release != nil {
+			p.metrics.released.Inc()
+		}
 		p.done(e)
 		return true
 	case (r.Permanent || p.guilty(call, e, r.Err)) && p.holds(time.Now()):
@@ -334,31 +369,32 @@ func (p *pipeline) guilty(call uint64, e *entry, err error) bool {
 	if !errors.As(err, &rejected) {
 		return false
 	}
-	if e.rejectedIn == 0 {
-		e.rejectedIn = call
+	t := e.troubled()
+	if t.rejectedIn == 0 {
+		t.rejectedIn = call
 	}
-	return p.accepted >= call || p.accepted > e.rejectedIn
+	return p.witness.accepted >= call || p.witness.accepted > t.rejectedIn
 }
 
 // holdFailed puts the entries that failed for now back, each with the delay of its
 // own failures.
-func (p *pipeline) holdFailed(failed []*entry, err error, now time.Time) {
+func (p *pipeline) holdFailed(failed []failure, now time.Time) {
 	if len(failed) == 0 {
 		return
 	}
 	p.metrics.entryFailures.Add(float64(len(failed)))
-	identify(p.log.Warn(), failed[0]).Err(err).Int("events", len(failed)).Msg("not accepted, trying again; their groups wait")
-	for _, e := range failed {
-		e.failures++
-		p.lanes.hold(e, now.Add(p.backoff.Delay(e.failures)))
+	identify(p.log.Warn(), failed[0].entry).Err(failed[0].err).Int("events", len(failed)).Msg("not accepted, trying again; their groups wait")
+	for _, f := range failed {
+		f.entry.failures++
+		p.lanes.hold(f.entry, now.Add(p.backoff.Delay(f.entry.failures)))
 	}
 }
 
 // park gives an entry in flight up and lets its group go on.
 func (p *pipeline) park(e *entry, why error) {
-	e.parked, e.reason = why, "rejected"
+	e.parked, e.reason = why, reasonRejected
 	if errors.As(why, new(*poisonError)) {
-		e.reason = "invalid"
+		e.reason = reasonInvalid
 	}
 	p.metrics.parked.Inc()
 	identify(p.log.Error(), e).Err(why).Str("reason", e.reason).Msg("event parked: it cannot be published")
@@ -394,13 +430,14 @@ func (p *pipeline) record(ctx context.Context) {
 }
 
 // finish moves the cursor past what is durable and gives its memory back.
-func (p *pipeline) finish(entries []*entry) {
+func (p *pipeline) finish(ctx context.Context, entries []*entry) {
 	memory := 0
 	for _, e := range entries {
 		if e.fromStream() {
 			p.cursor.finish(e.position)
 		}
 		memory += e.memory
+		p.unpark(ctx, e)
 	}
 	p.window.release(memory)
 }
@@ -408,6 +445,7 @@ func (p *pipeline) finish(entries []*entry) {
 // share publishes what other goroutines may read.
 func (p *pipeline) share() {
 	p.confirmedLSN.Store(uint64(p.cursor.confirmed()))
+	p.metrics.parkedGroups.Set(float64(len(p.groups.parked)))
 	oldest, ok := p.cursor.oldest()
 	if !ok {
 		p.oldestNanos.Store(0)
@@ -420,8 +458,8 @@ func (p *pipeline) share() {
 const lockRecheck = 50 * time.Millisecond
 
 // setTimer wakes run when a held lane or the throttle lets something go that
-// start, called with the same now, could not send. What waits for a batch in
-// flight instead is woken by its answer.
+// start, called with the same now, could not send, or when it is time to look.
+// What waits for a batch in flight instead is woken by its answer.
 func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
 	due, held := p.lanes.due()
 	if !p.holds(now) {
@@ -429,6 +467,9 @@ func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
 	}
 	if p.throttle.until.After(now) && p.throttle.until.After(due) {
 		due, held = p.throttle.until, true
+	}
+	if at, ok := p.nextLook(); ok && (!held || !due.After(now) || at.Before(due)) {
+		due, held = at, true
 	}
 	if held && due.After(now) {
 		timer.Reset(time.Until(due))

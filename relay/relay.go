@@ -32,7 +32,8 @@ type Config struct {
 	Metrics prometheus.Registerer
 
 	// Window bounds the memory of the events that are under way, in bytes. More
-	// lets more groups publish side by side. Default 64 MiB.
+	// lets more groups publish side by side. What is released of parked groups takes up
+	// to 12 MiB beyond it. Default 64 MiB.
 	Window int
 	// InFlight is how many calls to the publisher may be under way. Default 16.
 	InFlight int
@@ -40,6 +41,10 @@ type Config struct {
 	// ledger. Its Max is also how much longer an outage of the publisher can last
 	// for a group than for everybody. Default 100 ms to 5 s.
 	Backoff service.Backoff
+	// HoldAfter is how long an event may fail while others are accepted before its
+	// group is parked. Until then it holds back the slot, and Postgres keeps its WAL.
+	// Default 10 min.
+	HoldAfter time.Duration
 	// StopTimeout is how long what is in flight may take when Run is to end.
 	// Default 20 s.
 	StopTimeout time.Duration
@@ -61,13 +66,14 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.DSN == "" || c.Slot == "" || c.Publication == "" || c.Publisher == nil:
 		return c, errors.New("relay: DSN, Slot, Publication and Publisher are needed")
-	case c.Window < 0 || c.InFlight < 0 || c.StopTimeout < 0 || c.HeartbeatEvery < 0:
+	case c.Window < 0 || c.InFlight < 0 || c.HoldAfter < 0 || c.StopTimeout < 0 || c.HeartbeatEvery < 0:
 		return c, errors.New("relay: a limit is below 0")
 	case c.SenderTimeout != 0 && c.SenderTimeout < time.Second:
 		return c, errors.New("relay: SenderTimeout is below 1 s")
 	}
 	setDefault(&c.Window, 64<<20)
 	setDefault(&c.InFlight, 16)
+	setDefault(&c.HoldAfter, 10*time.Minute)
 	setDefault(&c.StopTimeout, 20*time.Second)
 	setDefault(&c.SenderTimeout, 30*time.Second)
 	setDefault(&c.HeartbeatEvery, 10*time.Second)
@@ -210,6 +216,10 @@ func (r *Relay) session(ctx context.Context) error {
 	l := &ledger{pool: r.pool, parkedOnly: r.cfg.WithoutLedger, slot: r.cfg.Slot, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
 		r.cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
 	}}
+	parked, err := l.parkedGroups(begin)
+	if err != nil {
+		return err
+	}
 	conn, gatherer, err := openStream(begin, r.cfg)
 	if err != nil {
 		return err
@@ -219,13 +229,14 @@ func (r *Relay) session(ctx context.Context) error {
 		closeNow(conn)
 		return err
 	}
-	return r.stream(ctx, g, l, conn, gatherer, confirmed, upTo)
+	return r.stream(ctx, g, l, parked, conn, gatherer, confirmed, upTo)
 }
 
-func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, conn *pgconn.PgConn, gatherer *gatherer, confirmed, upTo pglogrepl.LSN) error {
+func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups, conn *pgconn.PgConn, gatherer *gatherer, confirmed, upTo pglogrepl.LSN) error {
 	hb := newHeartbeat(r.cfg, r.pool)
 	w := newWindow(r.cfg.Window)
 	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read, g.holds)
+	p.groups = parked
 	read, skipped := make(chan []change), make(chan []change)
 	s := &stream{
 		conn: conn, gatherer: gatherer, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: p.confirmed,

@@ -32,6 +32,13 @@ func (t *throttle) succeeded() {
 	t.allowed = min(float64(t.most), t.allowed+1/t.allowed)
 }
 
+// probing tells that calls fail so persistently that the next one should carry one
+// event: if it is one event by which they fail, the others get through.
+func (t *throttle) probing() bool { return t.failures >= probeAfter }
+
+// probeAfter is how many calls in a row fail before one event goes at a time.
+const probeAfter = 3
+
 // failed halves what is allowed. Calls that fail together count as one.
 func (t *throttle) failed(now time.Time) {
 	if t.until.After(now) {

@@ -3,11 +3,12 @@ package relay
 import "sync/atomic"
 
 // window bounds the memory of the events between being read and being recorded.
-// One goroutine, the reader, acquires; any may release.
+// One goroutine, the reader, acquires; any may add or release.
 type window struct {
-	limit int64
-	used  atomic.Int64
-	freed chan struct{} // holds a token when something was released
+	limit   int64
+	used    atomic.Int64
+	waiting atomic.Bool   // there was no room when the reader last asked
+	freed   chan struct{} // holds a token when something was released
 }
 
 func newWindow(limit int) *window {
@@ -17,13 +18,21 @@ func newWindow(limit int) *window {
 // acquire takes n bytes if there is room. An event larger than the whole window
 // is let in alone. When it says no, wait on freed and try again.
 func (w *window) acquire(n int) bool {
-	// Nobody else adds, so what was free still is.
-	if used := w.used.Load(); used > 0 && used+int64(n) > w.limit {
+	used := w.used.Load()
+	full := used > 0 && used+int64(n) > w.limit
+	if w.waiting.Load() != full {
+		w.waiting.Store(full)
+	}
+	if full {
 		return false
 	}
 	w.used.Add(int64(n))
 	return true
 }
+
+// add takes n bytes, room or not: what comes back from being parked is bounded by
+// itself, and the reader waits the longer.
+func (w *window) add(n int) { w.used.Add(int64(n)) }
 
 func (w *window) release(n int) {
 	w.used.Add(-int64(n))

@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// groups knows which message groups are parked, and which of what is parked is on
+// its way out again. It is pure and for one goroutine.
+//
+// A release takes what is parked from the database in pieces, in the order in
+// which it was parked, and puts each into the lanes. What the stream brings of the
+// group meanwhile goes on to be parked, behind the rest, so that a long release
+// holds up neither window nor slot. Only when a piece was the last, and nothing was
+// parked since it was asked for, is the group open: what comes then waits in the
+// lane behind that piece.
+type groups struct {
+	parked   map[string]*parkedGroup
+	releases map[string]*release
+}
+
+// parkedGroup is a group of which everything is parked. parked counts the events
+// of it that this session has parked, recorded those that the database holds.
+type parkedGroup struct {
+	behind           error // why its later events are parked
+	parked, recorded int
+}
+
+// release is one group's parked events on their way out: all of them, or those
+// that were asked for one by one.
+type release struct {
+	group  string
+	whole  bool
+	busy   bool // a visit to the database is under way for it
+	left   int  // loaded, and not recorded yet
+	dry    bool // the last load brought all that the database held
+	opened bool // its group is open: what is left is the last of it
+}
+
+// maxReleases bounds the memory of what is loaded.
+const maxReleases = 16
+
+func newGroups() *groups {
+	return &groups{parked: make(map[string]*parkedGroup), releases: make(map[string]*release)}
+}
+
+// park parks a group, for what happened to the event at its head. A release of it
+// is over.
+func (g *groups) park(group string, head uuid.UUID, why string) *parkedGroup {
+	delete(g.releases, group)
+	p := g.parked[group]
+	if p == nil {
+		p = &parkedGroup{}
+		g.parked[strings.Clone(group)] = p // it may share the memory of a whole row
+	}
+	p.behind = fmt.Errorf("its group waits behind event %s: %s", head, why)
+	return p
+}
+
+// ask begins a release, or widens the one under way. It returns nil when there
+// are too many.
+func (g *groups) ask(group string, whole bool) *release {
+	r := g.releases[group]
+	if r == nil {
+		if len(g.releases) >= maxReleases {
+			return nil
+		}
+		r = &release{group: group}
+		g.releases[group] = r
+	}
+	if whole && !r.whole {
+		r.whole, r.dry = true, false
+	}
+	return r
+}
+
+// current tells whether r goes on: parking its group ends it.
+func (g *groups) current(r *release) bool { return g.releases[r.group] == r }
+
+type step int
+
+const (
+	stepWait step = iota
+	stepLoad
+	stepEnd
+)
+
+// next is what a release needs now.
+func (g *groups) next(r *release) step {
+	switch {
+	case !g.current(r) || r.busy || r.left > 0:
+		return stepWait
+	case r.opened, !r.whole && r.dry:
+		return stepEnd
+	case r.dry: // what is parked meanwhile is about to be recorded
+		return stepWait
+	}
+	return stepLoad
+}
+
+// load notes that a load begins, and returns what loaded must be given.
+func (g *groups) load(r *release) parkedGroup {
+	r.busy = true
+	if p := g.parked[r.group]; p != nil {
+		return *p
+	}
+	return parkedGroup{}
+}
+
+// loaded takes how much a load brought, and whether there is more, and opens the
+// group if this is the last of it.
+func (g *groups) loaded(r *release, before parkedGroup, n int, more bool) {
+	r.busy, r.left = false, n
+	var now parkedGroup
+	p := g.parked[r.group]
+	if p != nil {
+		now = *p
+	}
+	r.dry = !more && now.recorded == before.recorded
+	if r.whole && !more && before.parked == before.recorded && now.parked == before.parked {
+		r.opened = true
+		delete(g.parked, r.group)
+	}
+}
+
+// recorded notes that an event parked by this session is durable, and returns the
+// release that may have waited for it, or nil.
+func (g *groups) recorded(group string) *release {
+	g.parked[group].recorded++
+	r := g.releases[group]
+	if r != nil {
+		r.dry = false
+	}
+	return r
+}
+
+// end forgets a release.
+func (g *groups) end(r *release) {
+	if g.current(r) {
+		delete(g.releases, r.group)
+	}
+}

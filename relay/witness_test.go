@@ -1,0 +1,86 @@
+package relay
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// TestWitness: whatever fails, and in which order answers come, an entry is due
+// only once it has failed for the hold with something of others accepted within
+// that time, and nothing is while nothing is accepted.
+func TestWitness(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const hold = 5 * time.Second
+		var w witness
+		entries := []*entry{{group: "a"}, {group: "b"}, {group: "c"}}
+		now, call := time.Unix(100, 0), uint64(0)
+		var accepted, outage time.Time
+		for range rapid.IntRange(0, 100).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 2000).Draw(t, "ms")) * time.Millisecond)
+			call++
+			if rapid.IntRange(0, 3).Draw(t, "what") == 0 {
+				w.accepted, accepted = call, now
+				continue
+			}
+			stuck := rapid.Bool().Draw(t, "stuck")
+			e := rapid.SampledFrom(entries).Draw(t, "entry")
+			w.saw(call, []failure{{e, errors.New("no")}})
+			due := w.judge(e, call, now, hold, stuck)
+			if !e.suspected() {
+				outage = now
+			}
+			if due {
+				require.False(t, accepted.IsZero(), "nothing was ever accepted")
+				require.GreaterOrEqual(t, now.Sub(e.trouble.first), hold)
+				require.True(t, stuck || accepted.After(now.Add(-hold)) || outage.Before(accepted))
+			}
+		}
+	})
+}
+
+// TestWitnessTells goes through what an entry may meet, failing once a second.
+func TestWitnessTells(t *testing.T) {
+	const hold = 3 * time.Second
+	// Each step is a call: A is accepted of others, O another entry fails, W the event
+	// itself fails, S it fails with no room for others.
+	for name, c := range map[string]struct {
+		calls string
+		due   bool
+	}{
+		"others go on":                      {"WAWAWAWAW", true},
+		"not for long enough":               {"WAWAWAW", false},
+		"everything fails":                  {"WOWOWOWOWOWOW", false},
+		"it alone is tried":                 {"WWWWWWWW", false},
+		"nobody else since":                 {"WAWWWWWW", false},
+		"seldom others":                     {"WAWWWWAW", true},
+		"an outage that began":              {"WAWAOWOWOWOW", false},
+		"an outage that is over":            {"WOWOWOWOWAW", false},
+		"others were accepted before it":    {"AAAWWWWWW", false},
+		"it leaves no room":                 {"WAWSSSS", true},
+		"it leaves no room, and all failed": {"WAWOSSSS", false},
+		"it never left any":                 {"SSSSSSSS", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w witness
+			e, now, due := &entry{}, time.Unix(100, 0), false
+			for i, what := range c.calls {
+				call := uint64(i + 1)
+				switch what {
+				case 'A':
+					w.accepted = call
+				case 'O':
+					w.saw(call, []failure{{&entry{}, nil}})
+				default:
+					now = now.Add(time.Second)
+					w.saw(call, []failure{{e, nil}})
+					due = w.judge(e, call, now, hold, what == 'S')
+				}
+			}
+			require.Equal(t, c.due, due)
+		})
+	}
+}
