@@ -50,8 +50,12 @@ func migrate(ctx context.Context, dsn string) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, "ALTER ROLE restock_relay PASSWORD '"+password+"'")
-	return err
+	for _, role := range []string{schema.RoleRelay, schema.RoleMaintenance} {
+		if _, err := conn.Exec(ctx, "ALTER ROLE "+role+" PASSWORD '"+password+"'"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // outbox is a database with an outbox and a slot, a topic, and a queue that

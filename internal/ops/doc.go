@@ -44,8 +44,18 @@
 // An event that dies again is in the dead-letter queue again, and a redrive that
 // is under way leaves it there.
 //
+// # Parked events
+//
+// What a relay could not publish is in the table parked, and the groups that are
+// parked as such in parked_groups. Send and Skip change these rows and nothing
+// else; the active relay carries a Send out, in order, and finishes it after any
+// crash, also when nobody waits for it. Who asked, when, and why something was
+// skipped is kept.
+//
+// # Rights
+//
 // The databases are used as schema.RoleMaintenance, which reads the tables about
-// events and changes of an inbox what a redrive changes. In SQS it takes the
+// events and changes what a redrive, a Send and a Skip change. In SQS it takes the
 // rights to receive, delete, change visibility, purge and send on the dead-letter
 // queues and to send on the consumers' queues.
 //
