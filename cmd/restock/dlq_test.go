@@ -47,8 +47,6 @@ func TestDLQCommand(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), db.DSN)
 	require.NoError(t, err)
 	defer pool.Close()
-	_, err = pool.Exec(t.Context(), "ALTER ROLE "+schema.RoleMaintenance+" PASSWORD '"+password+"'")
-	require.NoError(t, err)
 	server := launch(t, nil, "localaws", "--addr", "127.0.0.1:0", "--log-level", "warn")
 	client := sqs.NewFromConfig(aws.Config{
 		Region: "ap-northeast-2", BaseEndpoint: aws.String(server.endpoints["aws"]), HTTPClient: awshttp.Wrap(nil, 4),

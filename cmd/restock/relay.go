@@ -20,6 +20,7 @@ type relayCommand struct {
 	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" help:"Memory for events that are under way, in bytes."`
 	InFlight    int    `default:"16" env:"RESTOCK_IN_FLIGHT" help:"Calls to SNS that may be under way at once."`
 
+	HoldAfter     time.Duration `default:"10m" env:"RESTOCK_HOLD_AFTER" help:"How long an event may fail while those of other groups are accepted, before its group is parked."`
 	SenderTimeout time.Duration `default:"30s" env:"RESTOCK_SENDER_TIMEOUT" help:"After so long without a word Postgres lets go of this relay, and a standby takes over."`
 	StockSDK      bool          `name:"stock-sdk" env:"RESTOCK_STOCK_SDK" help:"Leave it to the AWS SDK to write requests and to read answers, at about twice the processor time."`
 }
@@ -51,7 +52,7 @@ func (c *relayCommand) Run(inv *invocation) error {
 	reg := newRegistry()
 	r, err := relay.New(relay.Config{
 		DSN: c.DatabaseURL, Slot: slot, Publication: c.Publication, Publisher: publisher,
-		Window: c.Window, InFlight: c.InFlight, SenderTimeout: c.SenderTimeout,
+		Window: c.Window, InFlight: c.InFlight, HoldAfter: c.HoldAfter, SenderTimeout: c.SenderTimeout,
 		Logger: inv.log.With().Str("part", "relay").Logger(), Metrics: reg,
 	})
 	if err != nil {

@@ -163,7 +163,7 @@ type stack struct {
 
 // The two databases, with the roles of those who work on them.
 var (
-	store     = template("store", schema.MigrateStore, schema.RoleAPI, schema.RoleRelay, schema.RoleConsumers)
+	store     = template("store", schema.MigrateStore, schema.RoleAPI, schema.RoleRelay, schema.RoleConsumers, schema.RoleMaintenance)
 	customers = template("customers", schema.MigrateCustomers, schema.RoleRelay, schema.RoleCustomers)
 )
 
