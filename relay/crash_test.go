@@ -169,13 +169,13 @@ func TestStaysConnectedWhilePaused(t *testing.T) {
 	o := newOutbox(t)
 	accept := o.refuseAll()
 	// Long enough that a machine which stands still for a moment is not taken for dead.
-	r := o.start(func(c *relay.Config) { c.Window, c.SenderTimeout = 8<<10, 8*time.Second })
+	r := o.start(func(c *relay.Config) { c.Window, c.SenderTimeout = 8<<10, 15*time.Second })
 	want := o.each(200, "a", "b")
 	o.eventually("the window is full", func() bool { return r.metric(t, "window_bytes") > 4<<10 })
 	var since time.Time
 	o.one(&since, `SELECT clock_timestamp()`)
 	o.eventually("statuses go on", func() bool {
-		return o.count(`pg_stat_replication WHERE application_name = $1 AND reply_time > $2::timestamptz + interval '20 s'`, o.slot, since) == 1
+		return o.count(`pg_stat_replication WHERE application_name = $1 AND reply_time > $2::timestamptz + interval '32 s'`, o.slot, since) == 1
 	})
 	require.Equal(t, 1.0, r.metric(t, "sessions_total"))
 	require.Less(t, r.metric(t, "events_read_total"), 50.0)
