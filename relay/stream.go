@@ -58,6 +58,10 @@ func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, *gatherer, err
 	pc.RuntimeParams["datestyle"] = "ISO"
 	pc.RuntimeParams["timezone"] = "UTC"
 	noticeDeadPeers(pc, cfg.SenderTimeout)
+	// While nothing is read for want of room, no byte is acknowledged for as long as
+	// that takes, and the server's kernel would take us for dead. wal_sender_timeout
+	// knows better: it counts our statuses.
+	delete(pc.RuntimeParams, "tcp_user_timeout")
 	conn, err := pgconn.ConnectConfig(ctx, pc)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect for replication: %w", err)
