@@ -2,6 +2,8 @@ package relay_test
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -229,6 +231,54 @@ func TestReleaseWhileEventsArrive(t *testing.T) {
 	o.confirmedUpToNow()
 	require.Equal(t, len(bad), o.count(`outbox JOIN ledger ON event_id = id WHERE message_group = 'bad' AND outcome = 'published'`))
 	require.Zero(t, o.count(`parked WHERE state <> 'sent'`))
+}
+
+// TestReleaseWaitsForTheOutbox: what is to be released is not in sight, as a commit is
+// for a moment after the stream brought it. It is waited for, and not taken for empty.
+func TestReleaseWaitsForTheOutbox(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	accept := o.refuse("bad")
+	var log lines
+	o.start(soon, func(c *relay.Config) { c.Logger = zerolog.New(&log) })
+	bad := o.each(3, "bad")["bad"]
+	others := o.untilParked(1)
+	o.settled()
+	o.received(total(others))
+	accept()
+
+	var partition string
+	o.one(&partition, `SELECT tableoid::regclass::text FROM outbox LIMIT 1`)
+	_, err := o.pool.Exec(o.ctx, `ALTER TABLE outbox DETACH PARTITION `+partition)
+	require.NoError(t, err)
+	o.send("bad")
+	o.eventually("it is missed", func() bool { return log.contain("the outbox does not show event " + bad[0].String()) })
+	_, err = o.pool.Exec(o.ctx, `ALTER TABLE outbox ATTACH PARTITION `+partition+` FOR VALUES FROM ('`+day(partition)+`') TO ('`+day(partition)+`'::date + 1)`)
+	require.NoError(t, err)
+	o.released()
+	require.Equal(t, bad, o.received(3)["bad"])
+	require.Zero(t, o.count(`parked WHERE state <> 'sent'`))
+}
+
+// day is that of a partition, from its name.
+func day(partition string) string { return partition[len(partition)-len("20060102"):] }
+
+// lines is a log that can be looked into while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) contain(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), s)
 }
 
 // TestReleaseIsBounded: a parked group is released in pieces, of which one at a
