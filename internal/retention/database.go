@@ -1,0 +1,145 @@
+package retention
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// tables are those that have a partition for each day. The outbox is first.
+var tables = []string{outbox, "ledger", "parked", "inbox", "effects"}
+
+const outbox = "outbox"
+
+// database is one under work, on one connection.
+type database struct {
+	name       string
+	conn       *pgx.Conn
+	today      time.Time // the UTC day, by its own clock
+	partitions []*partition
+	stuck      map[string]string // by table, the partition that could not be removed
+}
+
+func open(ctx context.Context, cfg Database, how Config) (*database, error) {
+	pc, err := pgx.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]string{
+		"application_name": "restock_maintain",
+		"lock_timeout":     strconv.FormatInt(how.LockTimeout.Milliseconds(), 10),
+		"datestyle":        "ISO", // the bounds of partitions are read
+		// A day that was never analyzed looks like a few rows, and its outbox would be
+		// held against its ledger row by row by row.
+		"enable_nestloop": "off",
+		"plan_cache_mode": "force_custom_plan",
+		"jit":             "off",
+		// Nobody waits for this, so one processor is enough.
+		"max_parallel_workers_per_gather": "0",
+	} {
+		pc.RuntimeParams[name] = value
+	}
+	conn, err := pgx.ConnectConfig(ctx, pc)
+	if err != nil {
+		return nil, err
+	}
+	d := &database{name: cfg.Name, conn: conn, stuck: map[string]string{}}
+	if err := d.begin(ctx, how.DryRun); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// close ends the session. The lock goes before, because a session ends a little later
+// than its client.
+func (d *database) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, _ = d.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`) // a session that is gone holds nothing
+	d.conn.Close(ctx)
+}
+
+func (d *database) begin(ctx context.Context, dryRun bool) error {
+	var missing, foreign int
+	err := d.conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE c.oid IS NULL), count(*) FILTER (WHERE NOT pg_has_role(c.relowner, 'USAGE'))
+		FROM unnest($1::text[]) t (name) LEFT JOIN pg_class c ON c.oid = to_regclass('public.' || t.name)`, tables).Scan(&missing, &foreign)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for the tables: %w", err)
+	case missing > 0:
+		return fmt.Errorf("%w: tables are missing: run restock migrate", ErrUnfit)
+	case foreign > 0 && !dryRun:
+		return fmt.Errorf("%w: %s does not own the tables, and nobody else can detach a partition: connect as the owner, like restock migrate",
+			ErrUnfit, d.conn.Config().User)
+	}
+	if !dryRun {
+		var free bool
+		if err := d.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('restock:maintain', 0))`).Scan(&free); err != nil {
+			return fmt.Errorf("lock: %w", err)
+		}
+		if !free {
+			return ErrBusy
+		}
+	}
+	return d.list(ctx)
+}
+
+// list reads which partitions there are. Only those are known that are made as
+// ensure_partitions makes them: by their name, and for the one day that it says.
+func (d *database) list(ctx context.Context) error {
+	if err := d.conn.QueryRow(ctx, `SELECT (now() AT TIME ZONE 'UTC')::date`).Scan(&d.today); err != nil {
+		return fmt.Errorf("read the day: %w", err)
+	}
+	rows, err := d.conn.Query(ctx, `SELECT t.name, c.relname::text, coalesce(pg_get_expr(c.relpartbound, c.oid), ''), coalesce(i.inhdetachpending, false),
+			coalesce(obj_description(c.oid, 'pg_class'), '') = $2
+		FROM unnest($1::text[]) t (name)
+		JOIN pg_class c ON c.relname ~ ('^' || t.name || '_[0-9]{8}$') AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+		LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+		WHERE i.inhparent IS NULL OR i.inhparent = to_regclass('public.' || t.name)`, tables, mark)
+	if err != nil {
+		return fmt.Errorf("list partitions: %w", err)
+	}
+	var table, name, bounds string
+	var detaching, marked bool
+	_, err = pgx.ForEachRow(rows, []any{&table, &name, &bounds, &detaching, &marked}, func() error {
+		if p, ok := parsePartition(table, name, bounds); ok {
+			p.db, p.marked = d, marked
+			if detaching {
+				p.state = pending
+			}
+			d.partitions = append(d.partitions, p)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list partitions: %w", err)
+	}
+	return nil
+}
+
+func (d *database) find(table string, day time.Time) *partition {
+	for _, p := range d.partitions {
+		if p.table == table && p.day.Equal(day) {
+			return p
+		}
+	}
+	return nil
+}
+
+func (d *database) forget(gone *partition) {
+	for i, p := range d.partitions {
+		if p == gone {
+			d.partitions = append(d.partitions[:i:i], d.partitions[i+1:]...)
+			return
+		}
+	}
+}
+
+// inTx runs do in a transaction.
+func (d *database) inTx(ctx context.Context, do func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, d.conn, do)
+}
