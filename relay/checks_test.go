@@ -11,6 +11,7 @@ import (
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
 	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
 )
 
 // TestRefuses: a set-up on which events would be lost or the database stalled is
@@ -26,7 +27,7 @@ func TestRefuses(t *testing.T) {
 		"another table too":  {`ALTER PUBLICATION restock_outbox ADD TABLE ledger`, "has 2 tables, not one"},
 		"another table":      {`DROP PUBLICATION restock_outbox; CREATE PUBLICATION restock_outbox FOR TABLE ledger WITH (publish = 'insert', publish_via_partition_root)`, `does not publish column "id" of public.ledger`},
 		"a column is hidden": {`DROP PUBLICATION restock_outbox; CREATE PUBLICATION restock_outbox FOR TABLE outbox (day, id, seq, type, message_group, attributes, body, traceparent, created_at) WITH (publish = 'insert', publish_via_partition_root)`, `does not publish column "subject"`},
-		"no slot":            {`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()`, "does not exist: run restock migrate"},
+		"no slot":            {`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()`, "the slot does not exist, and the ledger is empty, so that nothing tells what is published: run restock migrate"},
 		"slot of another plugin": {`SELECT pg_drop_replication_slot(slot_name), pg_create_logical_replication_slot(slot_name, 'test_decoding')
 			FROM pg_replication_slots WHERE database = current_database()`, "not pgoutput"},
 	}
@@ -108,7 +109,7 @@ func TestSlotCreationNamesWhatBlocksIt(t *testing.T) {
 	t.Parallel()
 	pg := pgtest.NewServer(t, localpg.Config{})
 	o := newOutboxOn(t, pg)
-	made, err := relay.CreateSlot(o.ctx, pg.DSN("store"), o.slot, time.Minute)
+	made, err := relay.CreateSlot(o.ctx, pg.DSN("store"), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
 	require.NoError(t, err)
 	require.False(t, made, "it is there already")
 
@@ -120,11 +121,11 @@ func TestSlotCreationNamesWhatBlocksIt(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(o.ctx, `CREATE TABLE held_open ()`)
 	require.NoError(t, err)
-	_, err = relay.CreateSlot(o.ctx, pg.DSN("store"), "another", 300*time.Millisecond)
+	_, err = relay.CreateSlot(o.ctx, pg.DSN("store"), "another", schema.Publication, relay.RefuseExisting, 300*time.Millisecond)
 	require.ErrorContains(t, err, "in elsewhere, idle in transaction")
 	require.ErrorContains(t, err, "end them and try again")
 	require.NoError(t, tx.Rollback(o.ctx))
-	made, err = relay.CreateSlot(o.ctx, pg.DSN("store"), "another", time.Minute)
+	made, err = relay.CreateSlot(o.ctx, pg.DSN("store"), "another", schema.Publication, relay.RefuseExisting, time.Minute)
 	require.NoError(t, err)
 	require.True(t, made)
 	require.Equal(t, 0, o.count(`pg_replication_slots WHERE slot_name = 'another' AND NOT (plugin = 'pgoutput')`))

@@ -68,7 +68,7 @@ func TestSlotGoesBack(t *testing.T) {
 	require.NoError(t, os.WriteFile(state, old, 0o600))
 	require.NoError(t, pg.Start(o.ctx))
 	o.pool.Reset()
-	o.aws.Faults().ExpireDeduplication("events.fifo")
+	o.forgetRepeats()
 
 	r = o.start()
 	more := o.each(10, "a", "b")

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -20,6 +21,7 @@ type heartbeat struct {
 	pool   *pgxpool.Pool
 	prefix string
 	slot   string
+	pub    string // the publication's name
 	every  time.Duration
 	log    zerolog.Logger
 
@@ -38,16 +40,17 @@ type probe struct {
 }
 
 func newHeartbeat(cfg Config, pool *pgxpool.Pool) *heartbeat {
-	return &heartbeat{pool: pool, prefix: "restock:" + cfg.Slot, slot: cfg.Slot, every: cfg.HeartbeatEvery, log: cfg.Logger}
+	return &heartbeat{pool: pool, prefix: "restock:" + cfg.Slot, slot: cfg.Slot, pub: cfg.Publication, every: cfg.HeartbeatEvery, log: cfg.Logger}
 }
 
 // run beats until ctx ends, or refuses when the server was told meanwhile to
-// wait for this relay at commit.
-func (h *heartbeat) run(ctx context.Context) error {
+// wait for this relay at commit. Another publication than the one that the stream
+// began with may have let rows pass, so that the stream must begin anew.
+func (h *heartbeat) run(ctx context.Context, l *ledger, publication publicationID) error {
 	ticker := time.NewTicker(h.every)
 	defer ticker.Stop()
 	for {
-		if err := h.beat(ctx); err != nil {
+		if err := h.beat(ctx, l, publication); err != nil {
 			return err
 		}
 		select {
@@ -58,30 +61,55 @@ func (h *heartbeat) run(ctx context.Context) error {
 	}
 }
 
-func (h *heartbeat) beat(ctx context.Context) error {
+func (h *heartbeat) beat(ctx context.Context, l *ledger, publication publicationID) error {
+	limit, cancel := context.WithTimeout(ctx, h.every)
+	defer cancel()
+	if err := h.look(limit, publication); err != nil {
+		return err
+	}
 	at := time.Now()
 	h.mu.Lock()
 	h.sent = append(h.sent, probe{at.UnixNano(), at})
 	h.mu.Unlock()
-	limit, cancel := context.WithTimeout(ctx, h.every)
-	defer cancel()
 	var now time.Time
-	var standbys string
-	err := h.pool.QueryRow(limit, `SELECT clock_timestamp(), current_setting('synchronous_standby_names')
-		FROM pg_logical_emit_message(true, $1::text, $2::text)`, h.prefix, strconv.FormatInt(at.UnixNano(), 10)).Scan(&now, &standbys)
+	promised := l.promise.wanted()
+	err := h.pool.QueryRow(limit, `WITH promised AS (UPDATE watermarks SET confirm_lsn = greatest(confirm_lsn, $3::text::pg_lsn) WHERE slot = $4)
+		SELECT clock_timestamp() FROM pg_logical_emit_message(true, $1::text, $2::text)`,
+		h.prefix, strconv.FormatInt(at.UnixNano(), 10), promised.String(), h.slot).Scan(&now)
 	if err != nil {
-		if ctx.Err() == nil {
-			h.log.Warn().Err(err).Msg("heartbeat failed")
-		}
+		h.failed(ctx, err)
 		return nil // the guard says whether the server is gone
 	}
+	l.promise.given(promised)
 	h.mu.Lock()
 	h.offset = time.Until(now)
 	h.mu.Unlock()
+	return nil
+}
+
+// look finds what has changed beside the stream. It writes nothing, because a
+// commit may wait for the very thing that is wrong.
+func (h *heartbeat) look(ctx context.Context, publication publicationID) error {
+	var standbys string
+	var id publicationID
+	err := h.pool.QueryRow(ctx, `SELECT current_setting('synchronous_standby_names'), coalesce((`+publicationIDQuery+`$1), '')`, h.pub).Scan(&standbys, &id)
+	switch {
+	case err != nil:
+		h.failed(ctx, err)
+		return nil
+	case id != publication:
+		return fmt.Errorf("publication %s or its table was changed meanwhile", h.pub)
+	}
 	if err := checkStandbyNames(standbys, h.slot); err != nil {
 		return fmt.Errorf("stop publishing: %w", err)
 	}
 	return nil
+}
+
+func (h *heartbeat) failed(ctx context.Context, err error) {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		h.log.Warn().Err(err).Msg("heartbeat failed")
+	}
 }
 
 // read takes a message of ours from the stream.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -35,27 +34,8 @@ type ledger struct {
 	metrics *metrics
 	// parkedOnly leaves out what was published.
 	parkedOnly bool
+	promise    promise
 	failed     func(error) // told of each failed try
-}
-
-// watermark is the position above which no row was ever recorded. Where the
-// recorded one is of another history, positions do not compare: everything that
-// the server holds today is then to be looked up.
-func (l *ledger) watermark(ctx context.Context, current pglogrepl.LSN) (pglogrepl.LSN, error) {
-	var was origin
-	var recorded pglogrepl.LSN
-	err := l.pool.QueryRow(ctx,
-		`SELECT system_identifier, timeline, recorded_lsn::text FROM watermarks WHERE slot = $1`, l.slot).
-		Scan(&was.system, &was.timeline, &recorded)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return 0, nil
-	case err != nil:
-		return 0, fmt.Errorf("read the watermark: %w", err)
-	case was != l.origin:
-		return current, nil
-	}
-	return recorded, nil
 }
 
 // visit bounds one visit to the database. Where the server is gone without a word,
@@ -136,8 +116,12 @@ func (l *ledger) insert(ctx context.Context, entries []*entry, onConflict string
 	queuePublished(batch, entries, onConflict)
 	queueParked(batch, entries)
 	queueReleased(batch, entries)
-	l.queueWatermark(batch, entries)
-	return l.pool.SendBatch(ctx, batch).Close()
+	promised := l.queueWatermark(batch, entries)
+	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	l.promise.given(promised)
+	return nil
 }
 
 // rows are ledger rows of one day, as the arrays that go over the wire.
@@ -175,20 +159,4 @@ func queuePublished(batch *pgx.Batch, entries []*entry, onConflict string) {
 // keep the ledger from being written.
 func storable(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "?"), "?")
-}
-
-func (l *ledger) queueWatermark(batch *pgx.Batch, entries []*entry) {
-	var highest pglogrepl.LSN
-	for _, e := range entries {
-		highest = max(highest, e.position.Commit)
-	}
-	if highest == 0 { // none of them came by the stream
-		return
-	}
-	batch.Queue(`INSERT INTO watermarks AS w (slot, system_identifier, timeline, recorded_lsn)
-		VALUES ($1, $2, $3, $4::text::pg_lsn)
-		ON CONFLICT (slot) DO UPDATE SET system_identifier = $2, timeline = $3, recorded_at = now(),
-			recorded_lsn = CASE WHEN w.system_identifier = $2 AND w.timeline = $3
-				THEN greatest(w.recorded_lsn, excluded.recorded_lsn) ELSE excluded.recorded_lsn END`,
-		l.slot, l.origin.system, l.origin.timeline, highest.String())
 }

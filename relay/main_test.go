@@ -95,7 +95,7 @@ func setUp(t *testing.T, pg *localpg.Server, database string) *outbox {
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	o.pool = pool
-	made, err := relay.CreateSlot(o.ctx, pg.DSN(database), o.slot, time.Minute)
+	made, err := relay.CreateSlot(o.ctx, pg.DSN(database), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
 	require.NoError(t, err)
 	require.True(t, made)
 
@@ -147,6 +147,8 @@ func (o *outbox) start(change ...func(*relay.Config)) *running {
 		Slot: o.slot, Publication: schema.Publication, Publisher: publisher,
 		Logger: zerolog.New(zerolog.NewTestWriter(o.t)).Level(zerolog.InfoLevel), Metrics: reg,
 		Backoff: service.Backoff{Initial: time.Millisecond, Max: 50 * time.Millisecond},
+		// The slot is told at a heartbeat what was only idle.
+		HeartbeatEvery: 200 * time.Millisecond,
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -294,4 +296,11 @@ func (o *outbox) drained() {
 func (o *outbox) refuseAll() (accept func()) {
 	id := o.aws.Faults().Add(localaws.Rule{Effect: localaws.InternalError, Service: "sns", Action: "PublishBatch"})
 	return func() { o.aws.Faults().Remove(id) }
+}
+
+// forgetRepeats makes topic and queue take an event again, as they would five
+// minutes later.
+func (o *outbox) forgetRepeats() {
+	o.aws.Faults().ExpireDeduplication("events.fifo")
+	o.aws.Faults().ExpireDeduplication("all.fifo")
 }

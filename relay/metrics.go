@@ -1,6 +1,10 @@
 package relay
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"math"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // metrics are the relay's, each with the label slot.
 type metrics struct {
@@ -16,7 +20,13 @@ type metrics struct {
 	entryFailures  prometheus.Counter
 	ledgerFailures prometheus.Counter
 	sessions       prometheus.Counter
+	sweeps         prometheus.Counter
+	swept          prometheus.Counter
 	confirmed      prometheus.Gauge
+	slotRetained   prometheus.Gauge
+	slotLag        prometheus.Gauge
+	slotBytesLeft  prometheus.Gauge
+	slotLeft       prometheus.Gauge
 	batchEntries   prometheus.Histogram
 	publishSeconds prometheus.Histogram
 	ledgerSeconds  prometheus.Histogram
@@ -70,9 +80,25 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 		entryFailures:  counter("entry_failures_total", "Entries that SNS refused for now."),
 		ledgerFailures: counter("ledger_failures_total", "Writes of the ledger that failed."),
 		sessions:       counter("sessions_total", "Times that streaming began."),
+		sweeps:         counter("sweeps_total", "Times that the outbox was swept for events that had gone past the slot."),
+		swept:          counter("events_swept_total", "Events that a sweep found missing in the ledger."),
 		confirmed:      gauge("confirmed_lsn", "Position last confirmed to Postgres, in bytes."),
+		slotRetained:   gauge("slot_retained_bytes", "WAL that is kept for the slot, from its restart position on."),
+		slotLag:        gauge("slot_lag_bytes", "WAL that the slot has not confirmed."),
+		slotBytesLeft:  gauge("slot_left_bytes", "WAL that may be written until the slot is lost; +Inf where nothing bounds it."),
+		slotLeft:       gauge("slot_left_seconds", "Time until the slot is lost if it moves no more, at the present rate of WAL; +Inf where nothing bounds it."),
 		batchEntries:   histogram("batch_entries", "Events in a call to SNS.", prometheus.LinearBuckets(1, 1, 10)),
 		publishSeconds: histogram("publish_seconds", "Time of a call to SNS.", seconds),
 		ledgerSeconds:  histogram("ledger_seconds", "Time of a write of the ledger.", seconds),
+	}
+}
+
+func (m *metrics) showSlot(o outlook) {
+	m.slotRetained.Set(float64(o.retained))
+	m.slotLag.Set(float64(o.lag))
+	m.slotBytesLeft.Set(o.bytes)
+	m.slotLeft.Set(o.left.Seconds())
+	if o.left == forever {
+		m.slotLeft.Set(math.Inf(1))
 	}
 }

@@ -58,15 +58,24 @@ type Config struct {
 	// only SNS (for five minutes) and the consumers' inboxes drop them.
 	WithoutLedger bool
 	// HeartbeatEvery is how often a message of the relay's own goes through the
-	// WAL. Default 10 s.
+	// WAL, and how often the slot is measured. An idle slot is so much behind, at
+	// most. Default 10 s.
 	HeartbeatEvery time.Duration
+	// WALBudget is how much WAL the slot may keep, in bytes, where the server itself
+	// sets no bound (max_slot_wal_keep_size = -1). It only makes the time until the
+	// disk is full known; 0 shows that as unbounded.
+	WALBudget int64
+	// WarnBefore and AlarmBefore are how long before the slot would be lost, if it
+	// moved no more, a warning and an error are logged. Defaults 1 h and 10 min.
+	WarnBefore, AlarmBefore time.Duration
 }
 
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.DSN == "" || c.Slot == "" || c.Publication == "" || c.Publisher == nil:
 		return c, errors.New("relay: DSN, Slot, Publication and Publisher are needed")
-	case c.Window < 0 || c.InFlight < 0 || c.HoldAfter < 0 || c.StopTimeout < 0 || c.HeartbeatEvery < 0:
+	case c.Window < 0 || c.InFlight < 0 || c.HoldAfter < 0 || c.StopTimeout < 0 || c.HeartbeatEvery < 0 ||
+		c.WALBudget < 0 || c.WarnBefore < 0 || c.AlarmBefore < 0:
 		return c, errors.New("relay: a limit is below 0")
 	case c.SenderTimeout != 0 && c.SenderTimeout < time.Second:
 		return c, errors.New("relay: SenderTimeout is below 1 s")
@@ -77,6 +86,8 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.StopTimeout, 20*time.Second)
 	setDefault(&c.SenderTimeout, 30*time.Second)
 	setDefault(&c.HeartbeatEvery, 10*time.Second)
+	setDefault(&c.WarnBefore, time.Hour)
+	setDefault(&c.AlarmBefore, 10*time.Minute)
 	setDefault(&c.Backoff.Max, 5*time.Second)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -103,7 +114,10 @@ type Relay struct {
 	pool    *pgxpool.Pool
 	metrics *metrics
 	current atomic.Pointer[session] // the last one stays, so that lag goes on growing between two
-	state   atomic.Value            // string: starting, standby, active, recovering, waiting
+	state   atomic.Value            // string: starting, standby, sweeping, active, recovering, waiting
+	stale   string                  // why the slot's WAL cannot be read; for one session after another
+	// missedSince is when the oldest event under sweep was committed, 0 when there is none.
+	missedSince atomic.Int64
 }
 
 // New checks cfg and prepares a relay. It does not touch the database yet.
@@ -139,16 +153,22 @@ func (r *Relay) Run(ctx context.Context) error {
 	upkeep, stopUpkeep := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { r.keepPartitions(upkeep) })
+	wg.Go(func() { r.watchSlot(upkeep) })
 	defer wg.Wait()
 	defer stopUpkeep()
 	for failures := 1; ; failures++ {
 		started := time.Now()
 		err := r.session(ctx)
-		if ctx.Err() != nil {
-			return stopError(err)
-		}
+		var stale *staleError
 		var refused *RefusedError
-		if errors.As(err, &refused) {
+		switch {
+		case ctx.Err() != nil:
+			return stopError(err)
+		case err == nil: // swept, and the stream can begin
+			continue
+		case errors.As(err, &stale):
+			r.stale = err.Error()
+		case errors.As(err, &refused):
 			return err
 		}
 		if time.Since(started) > time.Minute {
@@ -209,14 +229,10 @@ func (r *Relay) session(ctx context.Context) error {
 	defer g.close()
 	begin, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	confirmed, err := check(begin, g.conn, r.cfg)
-	if err != nil {
+	if err := check(begin, g.conn, r.cfg); err != nil {
 		return err
 	}
-	l := &ledger{pool: r.pool, parkedOnly: r.cfg.WithoutLedger, slot: r.cfg.Slot, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
-		r.cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
-	}}
-	parked, err := l.parkedGroups(begin)
+	p, err := readPublication(begin, g.conn, r.cfg.Publication)
 	if err != nil {
 		return err
 	}
@@ -224,33 +240,54 @@ func (r *Relay) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	upTo, err := startStream(begin, conn, r.cfg, l, confirmed)
+	found, err := r.find(begin, g.conn, conn, p)
 	if err != nil {
 		closeNow(conn)
 		return err
 	}
-	return r.stream(ctx, g, l, parked, conn, gatherer, confirmed, upTo)
+	l := &ledger{pool: r.pool, parkedOnly: r.cfg.WithoutLedger, slot: r.cfg.Slot, origin: found.origin, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
+		r.cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
+	}}
+	parked, err := l.parkedGroups(begin)
+	if err != nil {
+		closeNow(conn)
+		return err
+	}
+	due, err := found.decide(r.cfg)
+	if err != nil || due.sweep != "" {
+		closeNow(conn)
+		if err != nil {
+			return err
+		}
+		return r.heal(ctx, g, l, parked, p, due)
+	}
+	if err := startStream(begin, conn, r.cfg, l, found); err != nil {
+		closeNow(conn)
+		return err
+	}
+	return r.stream(ctx, g, l, parked, conn, gatherer, found)
 }
 
-func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups, conn *pgconn.PgConn, gatherer *gatherer, confirmed, upTo pglogrepl.LSN) error {
+func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups, conn *pgconn.PgConn, gatherer *gatherer, found found) error {
+	confirmed := found.slot.confirmed
 	hb := newHeartbeat(r.cfg, r.pool)
 	w := newWindow(r.cfg.Window)
 	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read, g.holds)
 	p.groups = parked
+	l.promise.wanted = p.confirmed
+	l.promise.given(max(confirmed, found.mark.promised))
 	read, skipped := make(chan []change), make(chan []change)
 	s := &stream{
-		conn: conn, gatherer: gatherer, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: p.confirmed,
+		conn: conn, gatherer: gatherer, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: l.promise.confirmed,
 		every: min(statusEvery, r.cfg.SenderTimeout/3, 10*time.Second), metrics: r.metrics,
 	}
 	r.begin(&session{w, p, hb}, confirmed)
 
-	// live ends with the first thing that goes wrong, or with ctx. hard ends only
-	// when a stop has taken too long.
+	// live ends with the first thing that goes wrong, or with ctx.
 	live, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	hard, cancelHard := context.WithCancel(context.WithoutCancel(ctx))
+	hard, cancelHard := r.hard(ctx)
 	defer cancelHard()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(r.cfg.StopTimeout, cancelHard) })()
 
 	var wg sync.WaitGroup
 	start := func(part func() error) {
@@ -266,12 +303,14 @@ func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups,
 		defer close(lost)
 		return g.watch(watching)
 	})
-	start(func() error { return hb.run(live) })
-	wg.Go(func() { l.skipRecorded(live, upTo, read, skipped) })
+	start(func() error { return hb.run(live, l, found.publication) })
+	wg.Go(func() { l.skipRecorded(live, found.mark.recorded, read, skipped) })
 	var unrecorded error
 	wg.Go(func() {
 		defer close(drained)
-		unrecorded = p.run(hard, skipped)
+		if unrecorded = p.run(hard, skipped); unrecorded == nil && ctx.Err() != nil {
+			_ = l.keepPromise(hard) // without it the last of it is read again, and skipped
+		}
 	})
 	err := s.run(live, ctx, lost, drained)
 	fail(err)
@@ -283,6 +322,16 @@ func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups,
 		return fmt.Errorf("%w: %w", errUnrecorded, unrecorded)
 	}
 	return err
+}
+
+// hard ends only when a stop has taken too long.
+func (r *Relay) hard(ctx context.Context) (context.Context, context.CancelFunc) {
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(r.cfg.StopTimeout, cancel) })
+	return hard, func() {
+		stop()
+		cancel()
+	}
 }
 
 func (r *Relay) begin(s *session, confirmed pglogrepl.LSN) {
@@ -304,11 +353,15 @@ func (r *Relay) interrupted(ctx context.Context, err error) {
 }
 
 // PublishLag is the age of the oldest committed event known of that is not
-// published or parked yet, 0 when there is none. Safe for concurrent use.
+// published or parked yet, 0 when there is none. A sweep counts by the oldest that
+// it has found, until it is done. Safe for concurrent use.
 func (r *Relay) PublishLag() time.Duration {
 	s := r.current.Load()
 	if s == nil {
 		return 0
+	}
+	if missed := r.missedSince.Load(); missed != 0 {
+		return max(0, time.Since(time.Unix(0, missed)))
 	}
 	oldest, ok := s.pipeline.oldest()
 	if !ok {

@@ -6,70 +6,157 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// CreateSlot makes the slot if it does not exist and reports whether it did. Its
-// publication must be there before it. Making a slot waits for every transaction
-// that is open in any database of the cluster; after timeout the error names the
-// ones it waited for.
+// Existing says what to do with outbox rows that were committed before the first
+// slot was made, and that no ledger says anything about.
+type Existing int
+
+const (
+	// RefuseExisting makes no slot where there are some.
+	RefuseExisting Existing = iota
+	// PublishExisting has the relay publish them.
+	PublishExisting
+	// SkipExisting notes them as parked and skipped. They are not published, and are
+	// still to be seen, and to be replayed.
+	SkipExisting
+)
+
+// ExistingError is that there are such rows and nobody said what to do.
+type ExistingError struct {
+	Slot   string
+	Events int
+	Oldest time.Time
+}
+
+func (e *ExistingError) Error() string {
+	return fmt.Sprintf("slot %s does not exist and the ledger is empty, but the outbox holds %d events committed since %s: nothing tells whether they were published",
+		e.Slot, e.Events, e.Oldest.UTC().Format(time.RFC3339))
+}
+
+// CreateSlot makes the slot if it does not exist or is invalid, and reports whether
+// it did. Its publication must be there before it. What was committed before, and
+// is not in the ledger, is published by the relay when it starts; with an empty
+// ledger, existing decides about it. Making a slot waits for every transaction that
+// is open in any database of the cluster; after timeout the error names them.
 // https://www.postgresql.org/docs/15/functions-admin.html#FUNCTIONS-REPLICATION
-func CreateSlot(ctx context.Context, dsn, slot string, timeout time.Duration) (bool, error) {
+func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Existing, timeout time.Duration) (bool, error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if exists, err := slotExists(ctx, conn, slot); err != nil || exists {
+	state, err := readSlot(ctx, conn, slot)
+	if err != nil || state.exists && state.lost == "" {
 		return false, err
 	}
-	if _, err := conn.Exec(ctx, `SELECT set_config('statement_timeout', $1, false)`, fmt.Sprint(timeout.Milliseconds())); err != nil {
-		return false, fmt.Errorf("create slot %s: %w", slot, err)
-	}
-	_, err = conn.Exec(ctx, `SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, slot)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "57014" {
-		return false, fmt.Errorf("create slot %s: waited %s for transactions that were open before: %s; end them and try again", slot, timeout, blockers(ctx, conn))
-	}
+	p, err := readPublication(ctx, conn, publication)
 	if err != nil {
-		return false, fmt.Errorf("create slot %s: %w", slot, err)
+		return false, err
+	}
+	if err := settleExisting(ctx, conn, slot, existing); err != nil {
+		return false, err
+	}
+	// Rows may come before the slot is there, so the sweep is due before it, and is
+	// not due after all where the outbox is still empty then.
+	if err := sweepDue(ctx, conn, slot, "restock migrate made the slot"); err != nil {
+		return false, err
+	}
+	if err := makeSlot(ctx, conn, slot, timeout); err != nil {
+		return false, err
+	}
+	if err := sweepFrom(ctx, conn, slot, p.id); err != nil {
+		return false, err
+	}
+	_, err = conn.Exec(ctx, `UPDATE watermarks SET sweep = NULL WHERE slot = $1 AND NOT EXISTS (SELECT FROM outbox)`, slot)
+	if err != nil {
+		return true, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	return true, nil
 }
 
-// Unpublished counts the outbox rows that are in no ledger, and returns the time
-// of the oldest. A slot made after they were committed never brings them.
-func Unpublished(ctx context.Context, dsn string) (rows int, oldest time.Time, err error) {
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return 0, oldest, fmt.Errorf("count unpublished events: %w", err)
+// settleExisting deals with what is in the outbox while the ledger is empty.
+func settleExisting(ctx context.Context, conn *pgx.Conn, slot string, existing Existing) error {
+	var events int
+	var oldest time.Time
+	err := conn.QueryRow(ctx, `SELECT count(*), coalesce(min(created_at), now()) FROM outbox WHERE NOT EXISTS (SELECT FROM ledger)`).Scan(&events, &oldest)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at the outbox: %w", err)
+	case events == 0 || existing == PublishExisting:
+		return nil
+	case existing == RefuseExisting:
+		return &ExistingError{slot, events, oldest}
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	err = conn.QueryRow(ctx, `SELECT count(*), coalesce(min(o.created_at), now()) FROM outbox o
-		WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.day = o.day AND l.event_id = o.id)`).Scan(&rows, &oldest)
+	_, err = conn.Exec(ctx, `WITH rows AS (SELECT day, id, message_group, seq FROM outbox),
+		skipped AS (INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'parked' FROM rows)
+		INSERT INTO parked (day, event_id, message_group, seq, reason, detail, state, asked_by, asked_at, resolved_at)
+		SELECT day, id, message_group, seq, 'existing', 'committed before slot ' || $1::text || ' was made', 'skipped', current_user, now(), now() FROM rows`, slot)
 	if err != nil {
-		return 0, oldest, fmt.Errorf("count unpublished events: %w", err)
+		return fmt.Errorf("skip the events that are there: %w", err)
 	}
-	return rows, oldest, nil
+	return nil
 }
 
-// SlotExists tells whether there is a slot of that name.
-func SlotExists(ctx context.Context, dsn, slot string) (bool, error) {
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return false, fmt.Errorf("look for slot %s: %w", slot, err)
+// makeSlot makes the slot, in place of one that is there. From Postgres 17 it is
+// one that standbys keep too, where they are set up for it (sync_replication_slots).
+// https://www.postgresql.org/docs/17/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS-SYNCHRONIZATION
+func makeSlot(ctx context.Context, conn *pgx.Conn, slot string, timeout time.Duration) error {
+	if _, err := conn.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`, slot); err != nil {
+		return fmt.Errorf("drop slot %s: %w", slot, err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	return slotExists(ctx, conn, slot)
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var version int
+		err := tx.QueryRow(ctx, `SELECT current_setting('server_version_num')::int FROM set_config('statement_timeout', $1, true)`,
+			fmt.Sprint(timeout.Milliseconds())).Scan(&version)
+		if err != nil {
+			return err
+		}
+		create := `SELECT pg_create_logical_replication_slot($1, 'pgoutput')`
+		if version >= 170000 {
+			create = `SELECT pg_create_logical_replication_slot($1, 'pgoutput', failover => true)`
+		}
+		_, err = tx.Exec(ctx, create, slot)
+		return err
+	})
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "57014" {
+		return fmt.Errorf("create slot %s: waited %s for transactions that were open before: %s; end them and try again", slot, timeout, blockers(ctx, conn))
+	}
+	if err != nil {
+		return fmt.Errorf("create slot %s: %w", slot, err)
+	}
+	return nil
 }
 
-func slotExists(ctx context.Context, conn *pgx.Conn, slot string) (exists bool, err error) {
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, slot).Scan(&exists)
-	if err != nil {
-		return false, fmt.Errorf("look for slot %s: %w", slot, err)
+// readSlot reads the slot as the server shows it. Why it was invalidated is told
+// from Postgres 17 on.
+func readSlot(ctx context.Context, conn *pgx.Conn, slot string) (slotState, error) {
+	s := slotState{exists: true}
+	var status, reason string
+	var confirmed *pglogrepl.LSN
+	err := conn.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), coalesce(wal_status, ''),
+			coalesce(to_jsonb(s) ->> 'invalidation_reason', ''), confirmed_flush_lsn::text
+		FROM pg_replication_slots s WHERE slot_name = $1`, slot).Scan(&s.plugin, &s.database, &status, &reason, &confirmed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return slotState{}, nil
+	case err != nil:
+		return slotState{}, fmt.Errorf("read slot %s: %w", slot, err)
+	case reason != "":
+		s.lost = reason
+	case status == "lost":
+		s.lost = "it has lost WAL that it needed"
+	case s.plugin == "pgoutput" && confirmed == nil:
+		s.lost = "it was not made to the end"
 	}
-	return exists, nil
+	if confirmed != nil {
+		s.confirmed = *confirmed
+	}
+	return s, nil
 }
 
 // blockers names the backends with a transaction that has written, oldest first.

@@ -84,25 +84,18 @@ func noticeDeadPeers(pc *pgconn.Config, within time.Duration) {
 	pc.RuntimeParams["tcp_user_timeout"] = strconv.FormatInt(within.Milliseconds(), 10)
 }
 
-// startStream starts replication at what the slot has confirmed, and returns the
-// position down from which events are to be looked up in the ledger.
-func startStream(ctx context.Context, conn *pgconn.PgConn, cfg Config, l *ledger, confirmed pglogrepl.LSN) (pglogrepl.LSN, error) {
-	server, err := pglogrepl.IdentifySystem(ctx, conn)
-	if err != nil {
-		return 0, fmt.Errorf("identify the server: %w", err)
+// startStream starts replication at what the slot has confirmed.
+func startStream(ctx context.Context, conn *pgconn.PgConn, cfg Config, l *ledger, f found) error {
+	if err := l.begin(ctx, f.slot.confirmed, f.publication); err != nil {
+		return err
 	}
-	l.origin = origin{server.SystemID, server.Timeline}
-	upTo, err := l.watermark(ctx, server.XLogPos)
-	if err != nil {
-		return 0, err
-	}
-	err = pglogrepl.StartReplication(ctx, conn, cfg.Slot, confirmed, pglogrepl.StartReplicationOptions{
+	err := pglogrepl.StartReplication(ctx, conn, cfg.Slot, f.slot.confirmed, pglogrepl.StartReplicationOptions{
 		PluginArgs: []string{"proto_version '1'", "messages 'true'", fmt.Sprintf("publication_names '%s'", cfg.Publication)},
 	})
 	if err != nil {
-		return 0, fmt.Errorf("start replication on slot %s: %w", cfg.Slot, err)
+		return fmt.Errorf("start replication on slot %s: %w", cfg.Slot, err)
 	}
-	return upTo, nil
+	return nil
 }
 
 // closeNow drops the connection without waiting for the server's goodbye.
@@ -233,7 +226,7 @@ func (s *stream) copyData(ctx context.Context, data []byte) error {
 		}
 		c, err := s.decoder.decode(data[xLogDataHeader:])
 		if err != nil {
-			return err
+			return asStale(err)
 		}
 		return s.keep(ctx, c)
 	default:

@@ -175,7 +175,7 @@ func latencies(ctx context.Context, address string, publish publishing, insert f
 // relayTo runs a relay on a slot of its own.
 func relayTo(ctx context.Context, pg *localpg.Server, a *arrivals, ready func()) error {
 	dsn, slot := pg.DSN("latency"), "latency"
-	if _, err := relay.CreateSlot(ctx, dsn, slot, time.Minute); err != nil {
+	if _, err := relay.CreateSlot(ctx, dsn, slot, schema.Publication, relay.PublishExisting, time.Minute); err != nil {
 		return err
 	}
 	r, err := relay.New(relay.Config{

@@ -76,17 +76,22 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	if o.DrainDSN != "" {
 		return true, drainHere(ctx, o.DrainDSN, o.DrainSlot, o.DrainRows)
 	}
-	if o.Dir == "" {
-		if o.Dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
+	dir := o.Dir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
 			return false, err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(o.Dir)) }()
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	if o.Dir, err = localpg.Place(o.Dir); err != nil {
+	place, err := localpg.Place(dir)
+	if err != nil {
 		return false, err
 	}
+	if o.Dir == "" { // it may be elsewhere than the directory
+		defer func() { err = errors.Join(err, os.RemoveAll(place)) }()
+	}
 	pg, err := localpg.Start(ctx, localpg.Config{
-		DataDir: filepath.Join(o.Dir, "postgres"), Fsync: true, Logger: zerolog.Nop(),
+		DataDir: filepath.Join(place, "postgres"), Fsync: true, Logger: zerolog.Nop(),
 		Settings: map[string]string{
 			"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off",
 			"max_replication_slots": "40", "max_wal_senders": "20",

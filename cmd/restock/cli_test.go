@@ -181,9 +181,37 @@ func TestMigrateFromNothing(t *testing.T) {
 	require.Contains(t, errs, "each needs a database of its own")
 }
 
-// TestMigrateRefusesAGap: where the slot was lost, what was committed meanwhile is
-// not passed over without a word.
+// TestMigrateRefusesAGap: where slot and ledger are lost, somebody must say what
+// becomes of the events that are there.
 func TestMigrateRefusesAGap(t *testing.T) {
+	t.Parallel()
+	for flag, want := range map[string]int{"--accept-gap": 1, "--publish-existing": 0} {
+		db := emptyDatabase(t)
+		code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
+		require.Zero(t, code, errs)
+		conn, err := pgx.Connect(t.Context(), db.DSN)
+		require.NoError(t, err)
+		defer conn.Close(context.Background())
+		_, err = conn.Exec(t.Context(), `SELECT pg_drop_replication_slot('restock_`+db.Name+`'), append_event(gen_random_uuid(), 'x', 'g', NULL, '{}', '{}', NULL)`)
+		require.NoError(t, err)
+
+		code, _, errs = restock(t, nil, "migrate", "--database-url", db.DSN)
+		require.Equal(t, 1, code)
+		require.Contains(t, errs, "1 events committed since")
+		code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, flag)
+		require.Zero(t, code, errs)
+		require.Equal(t, "store: slot restock_"+db.Name+" created\n", out)
+		var skipped int
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM ledger JOIN parked USING (day, event_id) WHERE outcome = 'parked' AND state = 'skipped'`).Scan(&skipped))
+		require.Equal(t, want, skipped)
+	}
+	code, _, errs := restock(t, nil, "migrate", "--accept-gap", "--publish-existing")
+	require.Equal(t, 2, code)
+	require.Contains(t, errs, "can't be used together")
+}
+
+// TestMigrateRepairsThePublication: one that is missing is made anew.
+func TestMigrateRepairsThePublication(t *testing.T) {
 	t.Parallel()
 	db := emptyDatabase(t)
 	code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
@@ -191,13 +219,9 @@ func TestMigrateRefusesAGap(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), db.DSN)
 	require.NoError(t, err)
 	defer conn.Close(context.Background())
-	_, err = conn.Exec(t.Context(), `SELECT pg_drop_replication_slot('restock_`+db.Name+`'), append_event(gen_random_uuid(), 'x', 'g', NULL, '{}', '{}', NULL)`)
+	_, err = conn.Exec(t.Context(), `DROP PUBLICATION restock_outbox`)
 	require.NoError(t, err)
-
-	code, _, errs = restock(t, nil, "migrate", "--database-url", db.DSN)
-	require.Equal(t, 1, code)
-	require.Contains(t, errs, "1 events committed since")
-	code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, "--accept-gap")
+	code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
 	require.Zero(t, code, errs)
-	require.Equal(t, "store: slot restock_"+db.Name+" created\n", out)
+	require.Equal(t, "store: publication restock_outbox made anew\nstore: slot restock_"+db.Name+" is there\n", out)
 }

@@ -93,7 +93,7 @@ func (d *demo) makeDatabase(name string, migrate func(context.Context, string) (
 	if _, err := migrate(d.inv, dsn); err != nil {
 		return err
 	}
-	_, err = relay.CreateSlot(d.inv, dsn, schema.SlotName(name), time.Minute)
+	_, err = relay.CreateSlot(d.inv, dsn, schema.SlotName(name), schema.Publication, relay.RefuseExisting, time.Minute)
 	return err
 }
 

@@ -17,13 +17,16 @@ type migrateCommand struct {
 	Slot          string        `env:"RESTOCK_SLOT" help:"Replication slot of the store. Default: restock_ and the database's name."`
 	CustomersSlot string        `env:"RESTOCK_CUSTOMERS_SLOT" help:"Replication slot of the customers database. Default: restock_ and the database's name."`
 	SlotTimeout   time.Duration `default:"1m" help:"How long making a slot may wait for transactions that are open anywhere in the cluster."`
-	AcceptGap     bool          `help:"Make a slot that is missing even though there are events that were never published: they will not be."`
-	JSON          bool          `name:"json" help:"Print the result as JSON."`
+	// With an empty ledger nothing tells what of an outbox was published.
+	AcceptGap       bool `xor:"existing" help:"Where there is no slot, no ledger and yet an outbox with events in it: note them as skipped. They will not be published."`
+	PublishExisting bool `xor:"existing" help:"Where there is no slot, no ledger and yet an outbox with events in it: have the relay publish them."`
+	JSON            bool `name:"json" help:"Print the result as JSON."`
 }
 
 // migrated is what was done to one database.
 type migrated struct {
 	Applied     []string `json:"applied"`
+	Repaired    bool     `json:"publicationRepaired,omitempty"`
 	Slot        string   `json:"slot"`
 	SlotCreated bool     `json:"slotCreated"`
 }
@@ -79,36 +82,36 @@ func (c *migrateCommand) migrate(ctx context.Context, name, url, slot string, mi
 	if err != nil {
 		return nil, err
 	}
-	if err := c.refuseGap(ctx, url, slot); err != nil {
+	if done.Repaired, err = relay.RepairPublication(ctx, url, schema.Publication); err != nil {
 		return nil, err
 	}
-	done.SlotCreated, err = relay.CreateSlot(ctx, url, slot, c.SlotTimeout)
+	done.SlotCreated, err = relay.CreateSlot(ctx, url, slot, schema.Publication, c.existing(), c.SlotTimeout)
+	if errors.As(err, new(*relay.ExistingError)) {
+		err = fmt.Errorf("%w: run this again with --publish-existing to have the relay publish them, or with --accept-gap to go on without them", err)
+	}
 	return done, err
+}
+
+func (c *migrateCommand) existing() relay.Existing {
+	switch {
+	case c.AcceptGap:
+		return relay.SkipExisting
+	case c.PublishExisting:
+		return relay.PublishExisting
+	}
+	return relay.RefuseExisting
 }
 
 func (m *migrated) print(to io.Writer, database string) {
 	for _, name := range m.Applied {
 		fmt.Fprintf(to, "%s: applied %s\n", database, name)
 	}
+	if m.Repaired {
+		fmt.Fprintf(to, "%s: publication %s made anew\n", database, schema.Publication)
+	}
 	state := "is there"
 	if m.SlotCreated {
 		state = "created"
 	}
 	fmt.Fprintf(to, "%s: slot %s %s\n", database, m.Slot, state)
-}
-
-// refuseGap stops before a slot is made that would begin after events that nobody
-// has published: a slot that was lost, most likely.
-func (c *migrateCommand) refuseGap(ctx context.Context, url, slot string) error {
-	exists, err := relay.SlotExists(ctx, url, slot)
-	if err != nil || exists || c.AcceptGap {
-		return err
-	}
-	rows, oldest, err := relay.Unpublished(ctx, url)
-	if err != nil || rows == 0 {
-		return err
-	}
-	return fmt.Errorf("slot %s is missing, and %d events committed since %s are in no ledger: a new slot does not bring them. "+
-		"Their ids: SELECT o.id FROM outbox o LEFT JOIN ledger l ON l.day = o.day AND l.event_id = o.id WHERE l.event_id IS NULL. "+
-		"To go on without them, run this again with --accept-gap", slot, rows, oldest.UTC().Format(time.RFC3339))
 }

@@ -19,7 +19,10 @@ type relayCommand struct {
 	Publication string `default:"restock_outbox" env:"RESTOCK_PUBLICATION" help:"Publication of the outbox table."`
 	Window      int    `default:"67108864" env:"RESTOCK_WINDOW" help:"Memory for events that are under way, in bytes."`
 	InFlight    int    `default:"16" env:"RESTOCK_IN_FLIGHT" help:"Calls to SNS that may be under way at once."`
+	WALBudget   int64  `name:"wal-budget" env:"RESTOCK_WAL_BUDGET" help:"Bytes of WAL that the slot may keep, where max_slot_wal_keep_size sets no bound: what the time until it is lost is computed against. 0: unbounded."`
 
+	SlotWarning   time.Duration `default:"1h" env:"RESTOCK_SLOT_WARNING" help:"Log a warning when the slot would be lost within this time if it moved no more."`
+	SlotAlarm     time.Duration `default:"10m" env:"RESTOCK_SLOT_ALARM" help:"Log an error when the slot would be lost within this time."`
 	HoldAfter     time.Duration `default:"10m" env:"RESTOCK_HOLD_AFTER" help:"How long an event may fail while those of other groups are accepted, before its group is parked."`
 	SenderTimeout time.Duration `default:"30s" env:"RESTOCK_SENDER_TIMEOUT" help:"After so long without a word Postgres lets go of this relay, and a standby takes over."`
 	StockSDK      bool          `name:"stock-sdk" env:"RESTOCK_STOCK_SDK" help:"Leave it to the AWS SDK to write requests and to read answers, at about twice the processor time."`
@@ -53,6 +56,7 @@ func (c *relayCommand) Run(inv *invocation) error {
 	r, err := relay.New(relay.Config{
 		DSN: c.DatabaseURL, Slot: slot, Publication: c.Publication, Publisher: publisher,
 		Window: c.Window, InFlight: c.InFlight, HoldAfter: c.HoldAfter, SenderTimeout: c.SenderTimeout,
+		WALBudget: c.WALBudget, WarnBefore: c.SlotWarning, AlarmBefore: c.SlotAlarm,
 		Logger: inv.log.With().Str("part", "relay").Logger(), Metrics: reg,
 	})
 	if err != nil {

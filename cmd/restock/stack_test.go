@@ -193,7 +193,7 @@ func newDatabase(t testing.TB, tmpl pgtest.Template) (*pgtest.Database, *pgxpool
 	pool, err := pgxpool.New(t.Context(), db.DSN)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	_, err = relay.CreateSlot(t.Context(), db.DSN, schema.SlotName(db.Name), time.Minute)
+	_, err = relay.CreateSlot(t.Context(), db.DSN, schema.SlotName(db.Name), schema.Publication, relay.RefuseExisting, time.Minute)
 	require.NoError(t, err)
 	return db, pool
 }

@@ -40,7 +40,8 @@ CREATE TABLE ledger (
 ) PARTITION BY RANGE (day);
 
 -- Events that were not published, waiting for a person: some that never can be
--- (rejected, invalid), and those of a parked group (held). place is the order in
+-- (rejected, invalid), those of a parked group (held), and those that were there
+-- before the first slot and were not wanted (existing). place is the order in
 -- which they were parked, within a group that of the stream. asked_by is who sent
 -- or skipped the event.
 CREATE TABLE parked (
@@ -49,7 +50,7 @@ CREATE TABLE parked (
     message_group text        NOT NULL,
     seq           bigint      NOT NULL,
     place         bigint      GENERATED ALWAYS AS IDENTITY,
-    reason        text        NOT NULL CHECK (reason IN ('rejected', 'invalid', 'held')),
+    reason        text        NOT NULL CHECK (reason IN ('rejected', 'invalid', 'held', 'existing')),
     detail        text        NOT NULL,
     state         text        NOT NULL DEFAULT 'parked' CHECK (state IN ('parked', 'sending', 'sent', 'skipped')),
     parked_at     timestamptz NOT NULL DEFAULT now(),
