@@ -50,6 +50,13 @@ matrix: ## Try each fault against each consumer and print what came of it
 bench-relay: ## Measure the relay beside other ways to read an outbox
 	go run ./bench/relay
 
+# How many schedules make torture tries.
+SCHEDULES ?= 1000
+
+.PHONY: torture
+torture: ## Do random things to a relay and hold what comes of it against the promise
+	go test -timeout 2h -run '^TestTorture$$' ./relay -torture.schedules $(SCHEDULES)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . -H | sed 's|/[^/]*:func | |' | sort -u | \
