@@ -3,6 +3,10 @@
 # How long make fuzz spends on each target.
 FUZZTIME ?= 10s
 
+# How many schedules make torture tries, from which seed: others each time.
+SCHEDULES ?= 1000
+FROM ?= $(shell date +%s)
+
 LINT_VERSION := v2.15.0
 LINTER := bin/golangci-lint-$(LINT_VERSION)
 
@@ -50,12 +54,9 @@ matrix: ## Try each fault against each consumer and print what came of it
 bench-relay: ## Measure the relay beside other ways to read an outbox
 	go run ./bench/relay
 
-# How many schedules make torture tries.
-SCHEDULES ?= 1000
-
 .PHONY: torture
-torture: ## Do random things to a relay and hold what comes of it against the promise
-	go test -timeout 2h -run '^TestTorture$$' ./relay -torture.schedules $(SCHEDULES)
+torture: ## Try SCHEDULES (1000) random schedules of faults and crashes on the relay; FROM=seed repeats them
+	cd relay && go test -count=1 -timeout 2h -run '^TestTorture$$' -parallel 6 -torture.schedules=$(SCHEDULES) -torture.from=$(FROM)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

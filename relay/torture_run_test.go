@@ -21,8 +21,8 @@ type ordeal struct {
 	schedule schedule
 	gate     *gate
 	mortal   *mortal
-	relay    *running // nil while none runs
-	writers  sync.WaitGroup
+	relay    *running      // nil while none runs
+	written  chan struct{} // closed when the writers of the phase are done
 	history  *history
 }
 
@@ -70,21 +70,32 @@ func (o *ordeal) phase(i int) error {
 	if o.relay == nil {
 		o.startRelay(o.schedule.fate(i))
 	}
-	for _, work := range p.work {
-		o.writers.Go(func() {
-			for _, tx := range work {
-				o.write(tx)
-			}
-		})
-	}
+	o.startWriters(p.work)
 	if err := o.until(t); err != nil {
 		return err
 	}
 	t.spring()
 	o.bury(p.end)
-	o.writers.Wait()
+	<-o.written
 	o.review(p.end)
 	return nil
+}
+
+func (o *ordeal) startWriters(work [][]transaction) {
+	var writers sync.WaitGroup
+	for _, transactions := range work {
+		writers.Go(func() {
+			for _, tx := range transactions {
+				o.write(tx)
+			}
+		})
+	}
+	written := make(chan struct{})
+	o.written = written
+	go func() {
+		writers.Wait()
+		close(written)
+	}()
 }
 
 // startRelay starts one that is to end in the given way. One that is killed is told
@@ -103,11 +114,6 @@ func (o *ordeal) startRelay(fate victim) {
 
 // until waits for the trap, or for the end of the work if that comes first.
 func (o *ordeal) until(t *trap) error {
-	written := make(chan struct{})
-	go func() {
-		o.writers.Wait()
-		close(written)
-	}()
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	tick := time.NewTicker(3 * time.Millisecond)
@@ -126,7 +132,7 @@ func (o *ordeal) until(t *trap) error {
 		}
 		t.reached(t.at, passed())
 		select {
-		case <-written:
+		case <-o.written:
 			if o.relay.metric(o.t, "window_bytes") == 0 && o.allRecorded() {
 				return nil
 			}

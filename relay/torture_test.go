@@ -20,11 +20,15 @@ import (
 var (
 	tortureSeed      = flag.Uint64("torture.seed", 0, "try the schedule of this seed alone")
 	tortureFrom      = flag.Uint64("torture.from", 1, "first seed")
-	tortureSchedules = flag.Int("torture.schedules", 0, "how many schedules to try and to print figures of")
+	tortureSchedules = flag.Int("torture.schedules", 0, "how many schedules to try and to print figures of; 0 is a few without figures")
 )
 
 // A lane is a Postgres with one schedule at a time on it.
-const tortureLanes = 6
+const (
+	fewSchedules = 10
+	fewLanes     = 2
+	tortureLanes = 6
+)
 
 const tortureTemplate = "torture"
 
@@ -33,9 +37,6 @@ const tortureTemplate = "torture"
 // says; which of two things that go on at once comes first it does not say, so a rare
 // failure may take a few tries to come back.
 func TestTorture(t *testing.T) {
-	if *tortureSchedules == 0 && *tortureSeed == 0 {
-		t.Skip("it takes long: make torture")
-	}
 	t.Parallel()
 	seeds, lanes := tortureSeeds()
 	c := census{verdict: verdict{deaths: map[point]int{}}}
@@ -54,7 +55,10 @@ func TestTorture(t *testing.T) {
 }
 
 func tortureSeeds() (seeds chan uint64, lanes int) {
-	n, from, lanes := *tortureSchedules, *tortureFrom, tortureLanes
+	n, from, lanes := fewSchedules, *tortureFrom, fewLanes
+	if *tortureSchedules > 0 {
+		n, lanes = *tortureSchedules, tortureLanes
+	}
 	if *tortureSeed > 0 {
 		n, from, lanes = 1, *tortureSeed, 1
 	}
