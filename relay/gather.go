@@ -11,10 +11,10 @@ import (
 // gatherer is the replication connection, read in few large pieces while messages
 // come fast. Postgres sends each message by itself, three for a row that commits
 // alone, and a reader that is woken by each one slows Postgres down as well: it is
-// the number of reads that costs, not the bytes. So while messages come fast a read
-// waits for gatherBytes, or for gatherFor; while they come slowly each is read at
-// once. Where the system cannot wait so (a Unix socket, another system than Linux)
-// it only reads.
+// the number of reads that costs, not the bytes. So the faster bytes come, the more
+// of them a read waits for, and the longer: while they come slowly each is read at
+// once, and only in a backlog do they wait for as long as backlogPace says. Where the
+// system cannot wait so (a Unix socket, another system than Linux) it only reads.
 //
 // Reads are for one goroutine. A deadline may be set by any.
 type gatherer struct {
@@ -26,22 +26,41 @@ type gatherer struct {
 	until time.Time // the deadline that was asked for
 
 	unable bool      // to wait for more than a byte
-	fast   bool      // messages came fast in the last span
+	pace   pace      // at which bytes came in the last span
 	since  time.Time // when the span began
 	bytes  int       // read in it
 }
 
-const (
-	// gatherBuffer is how much is read at most at once.
-	gatherBuffer = 256 << 10
-	// gatherBytes are worth to be woken for while messages come fast.
-	gatherBytes = 64 << 10
-	// gatherFor bounds how long fewer bytes wait.
-	gatherFor = 2 * time.Millisecond
-	// Messages come fast when fastBytes or more come in fastSpan, about 4 MB/s.
-	fastSpan  = 2 * time.Millisecond
-	fastBytes = 8 << 10
+// gatherBuffer is how much is read at most at once.
+const gatherBuffer = 1 << 20
+
+// pace says how many bytes are worth to be woken for, and how long fewer wait.
+type pace struct {
+	bytes int
+	wait  time.Duration
+}
+
+var (
+	slowPace    = pace{}
+	fastPace    = pace{64 << 10, 2 * time.Millisecond}
+	backlogPace = pace{gatherBuffer, 10 * time.Millisecond}
 )
+
+// paceSpan is how long bytes are counted, at least, before the pace is judged.
+const paceSpan = 2 * time.Millisecond
+
+// paceOf judges by the bytes that came in a time: below 4 MB/s they come slowly,
+// from 16 MB/s (some 20,000 events a second) there is a backlog.
+func paceOf(bytes int, in time.Duration) pace {
+	switch perSecond := float64(bytes) / in.Seconds(); {
+	case perSecond >= 16<<20:
+		return backlogPace
+	case perSecond >= 4<<20:
+		return fastPace
+	default:
+		return slowPace
+	}
+}
 
 func newGatherer(conn net.Conn) *gatherer {
 	return &gatherer{Conn: conn, buf: make([]byte, gatherBuffer)}
@@ -64,7 +83,7 @@ func (g *gatherer) empty() bool { return g.from == g.to }
 
 // fill reads at least one byte into the empty buffer.
 func (g *gatherer) fill() error {
-	if g.fast && !g.unable {
+	if g.pace != slowPace && !g.unable {
 		if err := g.wait(); err != nil {
 			return err
 		}
@@ -78,10 +97,11 @@ func (g *gatherer) fill() error {
 	return nil // an error comes again with the next read
 }
 
-// wait returns when gatherBytes are there, or have not come in gatherFor.
+// wait returns when as many bytes are there as the pace says, or have not come in its
+// time.
 func (g *gatherer) wait() error {
 	g.mu.Lock()
-	until := time.Now().Add(gatherFor)
+	until := time.Now().Add(g.pace.wait)
 	if !g.until.IsZero() && g.until.Before(until) {
 		until = g.until
 	}
@@ -90,10 +110,7 @@ func (g *gatherer) wait() error {
 	if err != nil {
 		return err
 	}
-	switch err := waitForBytes(g.Conn, gatherBytes); {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		g.fast = false
-	case err != nil:
+	if err := waitForBytes(g.Conn, g.pace.bytes); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		g.unable = true
 	}
 	g.mu.Lock()
@@ -101,11 +118,12 @@ func (g *gatherer) wait() error {
 	return g.Conn.SetReadDeadline(g.until)
 }
 
-// measure judges from what came whether more is to be expected.
+// measure judges from what came what is to be expected.
 func (g *gatherer) measure(n int) {
 	g.bytes += n
-	if now := time.Now(); now.Sub(g.since) >= fastSpan {
-		g.fast = g.bytes >= fastBytes
+	now := time.Now()
+	if in := now.Sub(g.since); in >= paceSpan {
+		g.pace = paceOf(g.bytes, in)
 		g.since, g.bytes = now, 0
 	}
 }

@@ -82,7 +82,7 @@ func TestGather(t *testing.T) {
 			require.True(t, g.empty())
 
 			// Fast or not, one byte is not waited for in vain.
-			g.fast = true
+			g.pace = backlogPace
 			go func() { _, _ = far.Write([]byte{42}) }()
 			_, err = io.ReadFull(near, got[:1])
 			require.NoError(t, err)
@@ -101,13 +101,13 @@ func TestGatherGivesUp(t *testing.T) {
 			near, far, g := connected(t, kind)
 			one := make([]byte, 1)
 
-			for _, fast := range []bool{false, true} {
-				g.fast = fast
+			for _, pace := range []pace{slowPace, fastPace, backlogPace} {
+				g.pace = pace
 				require.NoError(t, near.SetReadDeadline(time.Now()))
 				_, err := near.Read(one)
 				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 
-				g.fast = fast
+				g.pace = pace
 				require.NoError(t, near.SetReadDeadline(time.Now().Add(time.Hour)))
 				go func() { _ = near.SetReadDeadline(time.Unix(1, 0)) }()
 				_, err = near.Read(one)
@@ -124,5 +124,25 @@ func TestGatherGivesUp(t *testing.T) {
 			_, err = near.Read(one)
 			require.True(t, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), err)
 		})
+	}
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		bytes int
+		in    time.Duration
+		want  pace
+	}{
+		"nothing":                         {0, time.Second, slowPace},
+		"one event now and then":          {1000, 5 * time.Millisecond, slowPace},
+		"just below fast":                 {4<<20 - 1, time.Second, slowPace},
+		"fast":                            {4 << 20, time.Second, fastPace},
+		"fast, in a short span":           {16 << 10, 2 * time.Millisecond, fastPace},
+		"just below a backlog":            {16<<20 - 1, time.Second, fastPace},
+		"a backlog":                       {16 << 20, time.Second, backlogPace},
+		"a backlog that a read waited on": {gatherBuffer, 10 * time.Millisecond, backlogPace},
+	} {
+		require.Equal(t, c.want, paceOf(c.bytes, c.in), name)
 	}
 }
