@@ -275,7 +275,7 @@ func (s *stream) flush(ctx context.Context) error {
 		timer := time.NewTimer(time.Until(s.statusAt))
 		select {
 		case s.out <- s.chunk:
-			s.chunk = nil
+			s.chunk = make([]change, 0, len(s.chunk)) // the next is likely to be as long
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()

@@ -23,6 +23,23 @@ func TestValidJSON(t *testing.T) {
 	require.False(t, validJSON(strings.Repeat("[", 1<<20)), "deep nesting is refused, and does not end the process")
 }
 
+// TestSkipPlain: every byte, at every place of a word and of the rest behind the last.
+func TestSkipPlain(t *testing.T) {
+	t.Parallel()
+	for _, filler := range []string{"x", "\xff", "!", "#", "[", "]", "\x7f", "\x80", "\xa0"} {
+		for place := range 20 {
+			for b := range 256 {
+				s := strings.Repeat(filler, place) + string([]byte{byte(b)}) + strings.Repeat(filler, 12)
+				want := place
+				if b != '"' && b != '\\' && b >= ' ' {
+					want = len(s)
+				}
+				require.Equal(t, want, skipPlain(s, 0), "%q", s)
+			}
+		}
+	}
+}
+
 func FuzzValidJSON(f *testing.F) {
 	for _, s := range jsonSeeds {
 		f.Add(s)
