@@ -20,21 +20,23 @@ import (
 var pluginArgs = []string{"proto_version '1'", "publication_names '" + schema.Publication + "'"}
 
 // drainRecvlogical is Postgres's own client, writing to nowhere.
-func drainRecvlogical(ctx context.Context, b *backlog, slot string) error {
-	server, err := filepath.EvalSymlinks(filepath.Join(b.pg.Bindir(), "postgres"))
-	if err != nil {
-		return err
+func drainRecvlogical(sslmode string) func(ctx context.Context, b *backlog, slot string) error {
+	return func(ctx context.Context, b *backlog, slot string) error {
+		server, err := filepath.EvalSymlinks(filepath.Join(b.pg.Bindir(), "postgres"))
+		if err != nil {
+			return err
+		}
+		cmd := exec.CommandContext( //nolint:gosec // the server's own client, with arguments of our own
+			ctx, filepath.Join(filepath.Dir(server), recvlogical),
+			"--host", "127.0.0.1", "--port", strconv.Itoa(b.pg.Port()), "--username", localpg.Owner, "--dbname", b.database, "--slot", slot, "--start", "--no-loop", "--endpos", b.end, "--file", "/dev/null",
+			"--option", "proto_version=1", "--option", "publication_names="+schema.Publication)
+		cmd.Env = []string{"PGPASSFILE=" + b.pg.Passfile(), "PGSSLMODE=" + sslmode}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
 	}
-	cmd := exec.CommandContext( //nolint:gosec // the server's own client, with arguments of our own
-		ctx, filepath.Join(filepath.Dir(server), recvlogical),
-		"--host", "127.0.0.1", "--port", strconv.Itoa(b.pg.Port()), "--username", localpg.Owner, "--dbname", b.database, "--slot", slot, "--start", "--no-loop", "--endpos", b.end, "--file", "/dev/null",
-		"--option", "proto_version=1", "--option", "publication_names="+schema.Publication)
-	cmd.Env = []string{"PGPASSFILE=" + b.pg.Passfile()}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
 }
 
 // drainPlainLoop is the loop of pglogrepl's own example.

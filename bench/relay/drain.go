@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -20,14 +22,20 @@ type contender struct {
 	drain   func(ctx context.Context, b *backlog, slot string) error
 	prepare func(ctx context.Context, b *backlog) error // not measured; nil is nothing
 	share   int                                         // it drains only the share-th part; 0 is all
+	against string                                      // whom it is measured against; "" is recvlogical
 }
 
-const recvlogical = "pg_recvlogical"
+const (
+	recvlogical    = "pg_recvlogical"
+	recvlogicalTLS = "pg_recvlogical_tls"
+)
 
 var contenders = []contender{
-	{name: recvlogical, drain: drainRecvlogical},
-	{name: "restock", drain: func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, false) }},
-	{name: "restock_with_ledger", drain: func(ctx context.Context, b *backlog, slot string) error { return drainRestock(ctx, b, slot, true) }},
+	{name: recvlogical, drain: drainRecvlogical("disable")},
+	{name: "restock", drain: drainRestock(asIs, withoutLedger)},
+	{name: "restock_with_ledger", drain: drainRestock(asIs, withLedger)},
+	{name: recvlogicalTLS, drain: drainRecvlogical("require")},
+	{name: "restock_tls", drain: drainRestock(withTLS, withoutLedger), against: recvlogicalTLS},
 	{name: "pglogrepl_loop", drain: drainPlainLoop},
 	{name: "polling_skip_locked", drain: drainPolling, prepare: preparePolling},
 	{name: "node_pg_logical_replication", drain: drainNode, prepare: prepareNode},
@@ -44,7 +52,7 @@ var goals = map[string]figure.Goal{
 // hundred.
 func drain(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
 	debug.SetGCPercent(400) // as restock relay has it by default
-	if err := store(ctx, pg, "drain"); err != nil {
+	if err := errors.Join(store(ctx, pg, "drain"), offerTLS(ctx, pg)); err != nil {
 		return false, err
 	}
 	ok := true
@@ -95,14 +103,15 @@ func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int, con
 		figure.Print(os.Stdout, fmt.Sprintf("relay_drain_%s_%s_cpu", shape, c.name), "us/row", figure.Goal{}, cpu[c.name]...)
 	}
 	for _, c := range contenders {
-		if c.name == recvlogical {
+		against := cmp.Or(c.against, recvlogical)
+		if c.name == against || len(speeds[against]) == 0 {
 			continue
 		}
 		ratios := slices.Clone(speeds[c.name])
 		for i := range ratios {
-			ratios[i] /= speeds[recvlogical][i]
+			ratios[i] /= speeds[against][i]
 		}
-		name := fmt.Sprintf("relay_drain_%s_%s_vs_%s", shape, c.name, recvlogical)
+		name := fmt.Sprintf("relay_drain_%s_%s_vs_%s", shape, c.name, against)
 		ok = figure.Print(os.Stdout, name, "ratio", goals[shape+" "+c.name], ratios...) && ok
 	}
 	return ok, nil

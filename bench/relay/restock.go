@@ -32,28 +32,37 @@ func (n *nowhere) Publish(_ context.Context, events []schema.Event) ([]relay.Res
 	return make([]relay.Result, len(events)), nil
 }
 
+const (
+	withLedger    = true
+	withoutLedger = false
+)
+
+func asIs(dsn string) string { return dsn }
+
 // drainRestock is the relay with a publisher that leads nowhere.
-func drainRestock(ctx context.Context, b *backlog, slot string, ledger bool) error {
-	publisher := newNowhere(b.rows)
-	r, err := relay.New(relay.Config{
-		DSN: b.pg.RoleDSN(schema.RoleRelay, password, b.database), Slot: slot, Publication: schema.Publication,
-		Publisher: publisher, Logger: zerolog.New(os.Stderr).Level(zerolog.WarnLevel), WithoutLedger: !ledger,
-	})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	select {
-	case <-publisher.all:
-	case err := <-ended:
+func drainRestock(how func(dsn string) string, ledger bool) func(ctx context.Context, b *backlog, slot string) error {
+	return func(ctx context.Context, b *backlog, slot string) error {
+		publisher := newNowhere(b.rows)
+		r, err := relay.New(relay.Config{
+			DSN: how(b.pg.RoleDSN(schema.RoleRelay, password, b.database)), Slot: slot, Publication: schema.Publication,
+			Publisher: publisher, Logger: zerolog.New(os.Stderr).Level(zerolog.WarnLevel), WithoutLedger: !ledger,
+		})
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(ctx) }()
+		select {
+		case <-publisher.all:
+		case err := <-ended:
+			cancel()
+			return errors.Join(errors.New("the relay ended"), err)
+		}
+		for ledger && r.PublishLag() > 0 {
+			time.Sleep(time.Millisecond)
+		}
 		cancel()
-		return errors.Join(errors.New("the relay ended"), err)
+		return <-ended
 	}
-	for ledger && r.PublishLag() > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	return <-ended
 }
