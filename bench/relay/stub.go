@@ -32,7 +32,7 @@ func serveStub(ctx context.Context) error {
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if strings.HasPrefix(r.URL.Path, slowPath) {
-			time.Sleep(serviceTime)
+			nap(serviceTime)
 		}
 		w.Header().Set("Content-Type", "text/xml")
 		_, _ = w.Write(answer)
