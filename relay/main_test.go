@@ -22,6 +22,7 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	_ "github.com/restock-dev/restock/internal/pinned" // property tests
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"

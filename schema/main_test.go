@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	_ "github.com/restock-dev/restock/internal/pinned" // property tests
 	"github.com/restock-dev/restock/schema"
 )
 

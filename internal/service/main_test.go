@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	_ "github.com/restock-dev/restock/internal/pinned" // property tests
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
