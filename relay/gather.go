@@ -13,7 +13,7 @@ import (
 // alone, and a reader that is woken by each one slows Postgres down as well: it is
 // the number of reads that costs, not the bytes. So the faster bytes come, the more
 // of them a read waits for, and the longer: while they come slowly each is read at
-// once, and only in a backlog do they wait for as long as backlogPace says. Where the
+// once, and only in a backlog do they wait for as long as inBacklog says. Where the
 // system cannot wait so (a Unix socket, another system than Linux) it only reads.
 //
 // Reads are for one goroutine. A deadline may be set by any.
@@ -26,7 +26,7 @@ type gatherer struct {
 	until time.Time // the deadline that was asked for
 
 	unable bool      // to wait for more than a byte
-	pace   pace      // at which bytes came in the last span
+	wakeup wakeup    // as bytes came in the last span
 	since  time.Time // when the span began
 	bytes  int       // read in it
 }
@@ -34,31 +34,32 @@ type gatherer struct {
 // gatherBuffer is how much is read at most at once.
 const gatherBuffer = 1 << 20
 
-// pace says how many bytes are worth to be woken for, and how long fewer wait.
-type pace struct {
+// wakeup says how many bytes are worth to be woken for, and how long fewer wait.
+type wakeup struct {
 	bytes int
 	wait  time.Duration
 }
 
 var (
-	slowPace    = pace{}
-	fastPace    = pace{64 << 10, 2 * time.Millisecond}
-	backlogPace = pace{gatherBuffer, 10 * time.Millisecond}
+	atOnce    = wakeup{}
+	whenFast  = wakeup{64 << 10, 2 * time.Millisecond}
+	inBacklog = wakeup{gatherBuffer, 10 * time.Millisecond}
 )
 
-// paceSpan is how long bytes are counted, at least, before the pace is judged.
-const paceSpan = 2 * time.Millisecond
+// gatherSpan is how long bytes are counted, at least, before it is judged how fast
+// they come.
+const gatherSpan = 2 * time.Millisecond
 
-// paceOf judges by the bytes that came in a time: below 4 MB/s they come slowly,
+// wakeupFor judges by the bytes that came in a time: below 4 MB/s they come slowly,
 // from 16 MB/s (some 20,000 events a second) there is a backlog.
-func paceOf(bytes int, in time.Duration) pace {
+func wakeupFor(bytes int, in time.Duration) wakeup {
 	switch perSecond := float64(bytes) / in.Seconds(); {
 	case perSecond >= 16<<20:
-		return backlogPace
+		return inBacklog
 	case perSecond >= 4<<20:
-		return fastPace
+		return whenFast
 	default:
-		return slowPace
+		return atOnce
 	}
 }
 
@@ -83,7 +84,7 @@ func (g *gatherer) empty() bool { return g.from == g.to }
 
 // fill reads at least one byte into the empty buffer.
 func (g *gatherer) fill() error {
-	if g.pace != slowPace && !g.unable {
+	if g.wakeup != atOnce && !g.unable {
 		if err := g.wait(); err != nil {
 			return err
 		}
@@ -97,11 +98,11 @@ func (g *gatherer) fill() error {
 	return nil // an error comes again with the next read
 }
 
-// wait returns when as many bytes are there as the pace says, or have not come in its
+// wait returns when as many bytes are there as are worth it, or have not come in
 // time.
 func (g *gatherer) wait() error {
 	g.mu.Lock()
-	until := time.Now().Add(g.pace.wait)
+	until := time.Now().Add(g.wakeup.wait)
 	if !g.until.IsZero() && g.until.Before(until) {
 		until = g.until
 	}
@@ -110,7 +111,7 @@ func (g *gatherer) wait() error {
 	if err != nil {
 		return err
 	}
-	if err := waitForBytes(g.Conn, g.pace.bytes); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := waitForBytes(g.Conn, g.wakeup.bytes); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		g.unable = true
 	}
 	g.mu.Lock()
@@ -122,8 +123,8 @@ func (g *gatherer) wait() error {
 func (g *gatherer) measure(n int) {
 	g.bytes += n
 	now := time.Now()
-	if in := now.Sub(g.since); in >= paceSpan {
-		g.pace = paceOf(g.bytes, in)
+	if in := now.Sub(g.since); in >= gatherSpan {
+		g.wakeup = wakeupFor(g.bytes, in)
 		g.since, g.bytes = now, 0
 	}
 }

@@ -82,7 +82,7 @@ func TestGather(t *testing.T) {
 			require.True(t, g.empty())
 
 			// Fast or not, one byte is not waited for in vain.
-			g.pace = backlogPace
+			g.wakeup = inBacklog
 			go func() { _, _ = far.Write([]byte{42}) }()
 			_, err = io.ReadFull(near, got[:1])
 			require.NoError(t, err)
@@ -101,13 +101,13 @@ func TestGatherGivesUp(t *testing.T) {
 			near, far, g := connected(t, kind)
 			one := make([]byte, 1)
 
-			for _, pace := range []pace{slowPace, fastPace, backlogPace} {
-				g.pace = pace
+			for _, wakeup := range []wakeup{atOnce, whenFast, inBacklog} {
+				g.wakeup = wakeup
 				require.NoError(t, near.SetReadDeadline(time.Now()))
 				_, err := near.Read(one)
 				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 
-				g.pace = pace
+				g.wakeup = wakeup
 				require.NoError(t, near.SetReadDeadline(time.Now().Add(time.Hour)))
 				go func() { _ = near.SetReadDeadline(time.Unix(1, 0)) }()
 				_, err = near.Read(one)
@@ -127,22 +127,22 @@ func TestGatherGivesUp(t *testing.T) {
 	}
 }
 
-func TestPace(t *testing.T) {
+func TestWakeup(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		bytes int
 		in    time.Duration
-		want  pace
+		want  wakeup
 	}{
-		"nothing":                         {0, time.Second, slowPace},
-		"one event now and then":          {1000, 5 * time.Millisecond, slowPace},
-		"just below fast":                 {4<<20 - 1, time.Second, slowPace},
-		"fast":                            {4 << 20, time.Second, fastPace},
-		"fast, in a short span":           {16 << 10, 2 * time.Millisecond, fastPace},
-		"just below a backlog":            {16<<20 - 1, time.Second, fastPace},
-		"a backlog":                       {16 << 20, time.Second, backlogPace},
-		"a backlog that a read waited on": {gatherBuffer, 10 * time.Millisecond, backlogPace},
+		"nothing":                         {0, time.Second, atOnce},
+		"one event now and then":          {1000, 5 * time.Millisecond, atOnce},
+		"just below fast":                 {4<<20 - 1, time.Second, atOnce},
+		"fast":                            {4 << 20, time.Second, whenFast},
+		"fast, in a short span":           {16 << 10, 2 * time.Millisecond, whenFast},
+		"just below a backlog":            {16<<20 - 1, time.Second, whenFast},
+		"a backlog":                       {16 << 20, time.Second, inBacklog},
+		"a backlog that a read waited on": {gatherBuffer, 10 * time.Millisecond, inBacklog},
 	} {
-		require.Equal(t, c.want, paceOf(c.bytes, c.in), name)
+		require.Equal(t, c.want, wakeupFor(c.bytes, c.in), name)
 	}
 }
