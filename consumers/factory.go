@@ -70,8 +70,11 @@ type Factory struct {
 // NewFactory makes the handler. It calls nothing yet.
 func NewFactory(cfg FactoryConfig) (*Factory, error) {
 	base, err := url.Parse(cfg.URL)
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, fmt.Errorf("factory URL %q: want http://host or https://host", cfg.URL)
+	switch {
+	case err != nil: // it quotes the URL, and a password may be in it
+		return nil, errors.New("the factory URL cannot be parsed: want http://host or https://host")
+	case base.Host == "" || base.Scheme != "http" && base.Scheme != "https":
+		return nil, fmt.Errorf("factory URL %q: want http://host or https://host", base.Redacted())
 	}
 	if cfg.Pool == nil {
 		return nil, errors.New("factory: a database pool is needed")

@@ -248,9 +248,10 @@ func TestFactoryUnknownReplenishmentIsDeadAfterAFewLooks(t *testing.T) {
 
 func TestFactoryConfigIsChecked(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"", "factory", "ftp://factory", "http://", "http://a b"} {
+	for _, url := range []string{"", "factory", "ftp://factory", "http://", "http://a b", "ftp://me:hidden@factory", "http://me:hidden@a b"} {
 		_, err := consumers.NewFactory(consumers.FactoryConfig{URL: url})
 		require.ErrorContains(t, err, "want http://host", url)
+		require.NotContains(t, err.Error(), "hidden")
 	}
 	_, err := consumers.NewFactory(consumers.FactoryConfig{URL: "http://factory"})
 	require.ErrorContains(t, err, "pool")
