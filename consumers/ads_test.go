@@ -330,14 +330,14 @@ func TestAdsPairing(t *testing.T) {
 			d := w.deplete("CP-1")
 			w.handled(d.stop)
 			for _, replay := range []uuid.UUID{uuid.New(), uuid.New()} {
-				w.publish(d.stop, replay)
+				w.publish(d.stop, forced(replay))
 				w.awaitEmpty()
 				require.Equal(w, "already sent: "+w.aws.Mails()[0].MessageID, w.inbox(d.stop.ID, replay).effect)
 			}
 			w.arrive(d)
 			w.handled(d.resume)
 			replay := uuid.New()
-			w.publish(d.resume, replay)
+			w.publish(d.resume, forced(replay))
 			w.awaitEmpty()
 			require.Equal(w, "already sent: "+w.aws.Mails()[1].MessageID, w.inbox(d.resume.ID, replay).effect)
 		}, []string{"stop", "resume"}},

@@ -49,6 +49,15 @@
 // fell between the call and its record, and that is counted as
 // repeated_uncertain.
 //
+// # Replays
+//
+// A message with the attribute replay carries an event that was published before,
+// and has an inbox row of its own. A consumer that handled the event under any row
+// skips it, without a new row; so does an event that comes after a replay of it was
+// handled. A replay that forces is held against its own row only: it is handled once,
+// however often it is delivered. What the handler itself would not do twice, it does
+// not do for a replay either. A replay for one consumer is skipped by the others.
+//
 // # Order
 //
 // The events of a message group are handled in order, one at a time, and a group

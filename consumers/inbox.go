@@ -37,7 +37,7 @@ func newInbox(pool *pgxpool.Pool, consumer string) *inbox {
 	return b
 }
 
-// key is an event in an inbox. A replay of an event is another one.
+// key is an event in an inbox. A replay of an event has a row of its own.
 type key struct {
 	day      time.Time
 	eventID  uuid.UUID
@@ -66,21 +66,28 @@ type claim struct {
 	state     string
 	leaseLeft time.Duration
 	reason    string
+	open      bool // the event was handled under another row, and this one is not ended
 }
 
 // wish is for an event's next attempt.
 type wish struct {
 	key
+	force bool // a replay that is handled whatever became of the event before
 	lease time.Duration
 }
 
 // claim asks for the event's next attempt under a lease. It is one statement, so
 // that of two deliveries at once one is granted and the other sees why not.
 //
-// The snapshot of prior may be older than the row that was in the way. Of what it
+// An event that was handled under another row, the first time or by a replay, is not
+// handled again, unless a replay forces it. While another row's attempt is under way
+// none is granted. Deliveries of one event cannot race for two of its rows, since
+// their queue gives out one message of a group after the other.
+//
+// The snapshot of rows may be older than the row that was in the way. Of what it
 // says only done and dead are acted upon, and those never change.
-func (b *inbox) claim(k key, lease time.Duration) (claim, error) {
-	a := b.claims.ask(wish{k, lease})
+func (b *inbox) claim(k key, force bool, lease time.Duration) (claim, error) {
+	a := b.claims.ask(wish{k, force, lease})
 	if a.err != nil {
 		return claim{}, fmt.Errorf("claim event: %w", a.err)
 	}
@@ -90,12 +97,17 @@ func (b *inbox) claim(k key, lease time.Duration) (claim, error) {
 
 func (b *inbox) queueClaim(batch *pgx.Batch, w wish) {
 	batch.Queue(`
-		WITH prior AS (
-			SELECT state, lease_until, last_error FROM inbox
-			 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4
+		WITH rows AS MATERIALIZED (
+			SELECT replay_id, state, lease_until, last_error FROM inbox WHERE day = $1 AND consumer = $2 AND event_id = $3
+		), prior AS (
+			SELECT state, lease_until, last_error FROM rows WHERE replay_id = $4
+		), other AS (
+			SELECT state, lease_until FROM rows
+			 WHERE replay_id <> $4 AND (state = 'done' AND NOT $6::boolean OR state = 'claimed' AND lease_until > now())
+			 ORDER BY state = 'done' DESC LIMIT 1
 		), granted AS (
 			INSERT INTO inbox AS i (day, consumer, event_id, replay_id, state, attempt, lease_until)
-			VALUES ($1, $2, $3, $4, 'claimed', 1, now() + $5::interval)
+			SELECT $1::date, $2::text, $3::uuid, $4::uuid, 'claimed', 1, now() + $5::interval WHERE NOT EXISTS (SELECT FROM other)
 			ON CONFLICT (day, consumer, event_id, replay_id) DO UPDATE
 			   SET state = 'claimed', attempt = i.attempt + 1, lease_until = now() + $5::interval, updated_at = now(),
 			       first_attempt_at = CASE WHEN i.attempt = 0 THEN now() ELSE i.first_attempt_at END,
@@ -105,14 +117,28 @@ func (b *inbox) queueClaim(batch *pgx.Batch, w wish) {
 		)
 		SELECT g.attempt IS NOT NULL, coalesce(g.attempt, 0), coalesce(g.age, interval '0'),
 		       g.attempt IS NOT NULL AND coalesce(p.state, '') = 'claimed',
-		       coalesce(p.state, 'claimed'), greatest(p.lease_until - now(), interval '0'), coalesce(p.last_error, '')
-		  FROM (SELECT) AS one LEFT JOIN granted g ON true LEFT JOIN prior p ON true`,
-		w.day, b.consumer, w.eventID, w.replayID, w.lease)
+		       coalesce(o.state, p.state, 'claimed'), greatest(coalesce(o.lease_until, p.lease_until) - now(), interval '0'), coalesce(p.last_error, ''),
+		       coalesce(o.state = 'done' AND p.state IN ('failed', 'claimed'), false)
+		  FROM (SELECT) AS one LEFT JOIN granted g ON true LEFT JOIN prior p ON true LEFT JOIN other o ON true`,
+		w.day, b.consumer, w.eventID, w.replayID, w.lease, w.force)
 }
 
 func readClaim(results pgx.BatchResults, _ wish) (c claim, err error) {
-	err = results.QueryRow().Scan(&c.granted, &c.attempt, &c.age, &c.takenOver, &c.state, &c.leaseLeft, &c.reason)
+	err = results.QueryRow().Scan(&c.granted, &c.attempt, &c.age, &c.takenOver, &c.state, &c.leaseLeft, &c.reason, &c.open)
 	return c, err
+}
+
+// concede ends the row of an event that was handled under another: one that was
+// redriven after a replay of it, say. Nothing else would end it.
+func (b *inbox) concede(ctx context.Context, k key) error {
+	_, err := b.pool.Exec(ctx, `
+		UPDATE inbox SET state = 'done', lease_until = NULL, effect = 'handled before', updated_at = now()
+		 WHERE day = $1 AND consumer = $2 AND event_id = $3 AND replay_id = $4
+		   AND (state = 'failed' OR state = 'claimed' AND lease_until <= now())`, k.day, b.consumer, k.eventID, k.replayID)
+	if err != nil {
+		return fmt.Errorf("record in the inbox that the event was handled: %w", err)
+	}
+	return nil
 }
 
 // outcome is how an attempt ended, as its inbox row will say.

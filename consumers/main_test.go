@@ -220,7 +220,7 @@ func (w *world) append(p schema.Payload) schema.Event {
 
 // publish sends an event to the topic; a replay or a repeat has a deduplication
 // id of its own.
-func (w *world) publish(e schema.Event, replay ...uuid.UUID) {
+func (w *world) publish(e schema.Event, replay ...schema.Replay) {
 	w.Helper()
 	in := &sns.PublishInput{
 		TopicArn: aws.String(w.made.TopicARN), Message: aws.String(e.Body), MessageGroupId: aws.String(e.Group),
@@ -232,12 +232,15 @@ func (w *world) publish(e schema.Event, replay ...uuid.UUID) {
 	for name, a := range e.Attributes {
 		in.MessageAttributes[name] = snstypes.MessageAttributeValue{DataType: aws.String(a.Type), StringValue: aws.String(a.Value)}
 	}
-	for _, id := range replay {
-		in.MessageAttributes["replay"] = snstypes.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(id.String())}
+	for _, r := range replay {
+		in.MessageAttributes["replay"] = snstypes.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(r.String())}
 	}
 	_, err := w.topics.Publish(w.Context(), in)
 	require.NoError(w, err)
 }
+
+// forced is a replay that is handled whatever the inbox says of before.
+func forced(id uuid.UUID) schema.Replay { return schema.Replay{ID: id, Force: true} }
 
 // send puts any body into the queue.
 func (w *world) send(group, body string) {

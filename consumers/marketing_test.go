@@ -431,8 +431,8 @@ func TestMarketingDuplicateIsSentOnce(t *testing.T) {
 	w.awaitEmpty()
 	require.Len(t, o.Received(), 1)
 	require.Len(t, o.Received()[0].Timestamps, 1)
-	// A replay is sent again, and known by its id.
-	w.publish(e, uuid.New())
+	// A forced replay is sent again, and known by its id.
+	w.publish(e, forced(uuid.New()))
 	w.awaitEmpty()
 	require.Len(t, o.Received(), 1)
 	require.Len(t, o.Received()[0].Timestamps, 2)

@@ -30,7 +30,7 @@ type arrival struct {
 	body     []byte // the event's text
 	payload  schema.Payload
 	eventID  uuid.UUID
-	replayID uuid.UUID
+	replay   schema.Replay
 	day      time.Time
 	unwanted bool // readable, and not for this consumer
 	err      error
@@ -49,12 +49,14 @@ func parse(queue string, interest schema.Interest, m message) arrival {
 		a.payload, a.err = a.event.Payload()
 	}
 	a.unwanted = a.err == nil && !interest.Wants(a.event)
-	if replay, ok := attributes[schema.ReplayAttribute]; ok {
-		id, err := uuid.Parse(replay)
-		if err != nil && a.err == nil {
-			a.err = fmt.Errorf("attribute %s is not a UUID: %w", schema.ReplayAttribute, err)
+	if text, ok := attributes[schema.ReplayAttribute]; ok {
+		var err error
+		if a.replay, err = schema.ParseReplay(text); err != nil && a.err == nil {
+			a.err = fmt.Errorf("attribute %s: %w", schema.ReplayAttribute, err)
 		}
-		a.replayID = id
+		if a.replay.Consumer != "" && a.replay.Consumer != interest.Consumer {
+			a.unwanted, a.err = true, nil // and none of ours, whatever it is
+		}
 	}
 	return a
 }

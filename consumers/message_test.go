@@ -43,7 +43,7 @@ func TestParseReadsBothForms(t *testing.T) {
 		require.Equal(t, body, string(a.body), "to the byte")
 		require.False(t, a.unwanted)
 		require.Equal(t, testID, a.eventID)
-		require.Equal(t, replay, a.replayID)
+		require.Equal(t, schema.Replay{ID: replay}, a.replay)
 		require.Equal(t, "2026-03-05", a.day.Format(time.DateOnly), "the event's day, not the message's")
 		require.IsType(t, schema.OrderPlaced{}, a.payload)
 		require.Equal(t, int64(7), a.event.Seq())
@@ -69,7 +69,7 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		"not an event: no time":                     strings.Replace(orderBody("1"), `"time":"2026-03-05T00:00:01Z",`, "", 1),
 		`unknown event type "order.eaten"`:          strings.ReplaceAll(orderBody("1"), "order.placed", "order.eaten"),
 		`unknown version "urn:restock:order.placed`: strings.ReplaceAll(orderBody("1"), "placed:1", "placed:2"),
-		"attribute replay is not a UUID":            enveloped(orderBody("1"), `{"replay":{"Type":"String","Value":"yes"}}`),
+		"does not begin with the id of a replay":    enveloped(orderBody("1"), `{"replay":{"Type":"String","Value":"yes"}}`),
 		"not an event: json: cannot unmarshal":      `[1,2]`,
 		"not an event: unexpected end":              "",
 	} {

@@ -144,7 +144,7 @@ const (
 func (p *processor) process(ctx context.Context, m message) result {
 	started := time.Now()
 	a := parse(p.queue, p.interest, m)
-	r := result{key: key{day: a.day, eventID: a.eventID, replayID: a.replayID}}
+	r := result{key: key{day: a.day, eventID: a.eventID, replayID: a.replay.ID}}
 	if a.unwanted {
 		r.verdict = unwanted
 	} else {
@@ -156,7 +156,7 @@ func (p *processor) process(ctx context.Context, m message) result {
 }
 
 func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
-	r := result{key: key{day: a.day, eventID: a.eventID, replayID: a.replayID}, verdict: deferred}
+	r := result{key: key{day: a.day, eventID: a.eventID, replayID: a.replay.ID}, verdict: deferred}
 	if a.err == nil && p.circuit.state() == gobreaker.StateOpen {
 		r.err = p.circuit.notCalled()
 		return r
@@ -167,6 +167,12 @@ func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
 	case err != nil:
 		r.err, r.inboxDown, r.delay = err, true, outageDelay(m)
 		return r
+	case c.open:
+		if err := p.concede(ctx, c.key); err != nil {
+			r.err, r.inboxUp, r.inboxDown, r.delay = err, false, true, outageDelay(m)
+			return r
+		}
+		return notGranted(r, c)
 	case !c.granted:
 		return notGranted(r, c)
 	}
@@ -202,8 +208,8 @@ func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
 // gets none, is dead: its row goes under the day of the message, at the worst
 // under today, whose partitions there are.
 func (p *processor) claim(ctx context.Context, m message, a arrival) (claim, arrival, error) {
-	k := key{day: a.day, eventID: a.eventID, replayID: a.replayID}
-	c, err := p.inbox.claim(k, p.lease)
+	k := key{day: a.day, eventID: a.eventID, replayID: a.replay.ID}
+	c, err := p.inbox.claim(k, a.replay.Force, p.lease)
 	if !schema.IsMissingPartition(err) {
 		return c, a, err
 	}
@@ -215,7 +221,7 @@ func (p *processor) claim(ctx context.Context, m message, a arrival) (claim, arr
 	days := []time.Time{a.day, dayOfArrival(m), utcDay(time.Now())}
 	for i, day := range days {
 		k.day = day
-		if c, err = p.inbox.claim(k, p.lease); !schema.IsMissingPartition(err) {
+		if c, err = p.inbox.claim(k, a.replay.Force, p.lease); !schema.IsMissingPartition(err) {
 			if i > 0 && a.err == nil {
 				a.err = fmt.Errorf("its day %s is past retention, or its time was made by hand", a.day.Format(time.DateOnly))
 			}
@@ -262,7 +268,7 @@ func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, err
 			}
 			p.metrics.handleSeconds.Observe(time.Since(started).Seconds())
 		}()
-		return p.handler.Handle(limit, Delivery{Event: a.event, Payload: a.payload, Body: a.body, ReplayID: a.replayID, Attempt: c.attempt})
+		return p.handler.Handle(limit, Delivery{Event: a.event, Payload: a.payload, Body: a.body, ReplayID: a.replay.ID, Attempt: c.attempt})
 	})
 }
 
@@ -334,6 +340,12 @@ func (p *processor) recordedBefore(ctx context.Context, c claim, o outcome) (boo
 	return p.inbox.recorded(ctx, c, o)
 }
 
+func (p *processor) concede(ctx context.Context, k key) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bookkeeping)
+	defer cancel()
+	return p.inbox.concede(ctx, k)
+}
+
 // settled counts an outcome that is in the inbox.
 func (p *processor) settled(c claim, o outcome, a arrival, m message) {
 	if !o.giveBack {
@@ -343,7 +355,7 @@ func (p *processor) settled(c claim, o outcome, a arrival, m message) {
 		p.metrics.uncertain.Inc()
 	}
 	// A replay comes late on purpose. Each outbox counts for itself.
-	if o.state == stateDone && a.replayID == uuid.Nil && p.seen.handled(a.event.Source+" "+m.group, a.event.Seq()) {
+	if o.state == stateDone && a.replay.ID == uuid.Nil && p.seen.handled(a.event.Source+" "+m.group, a.event.Seq()) {
 		p.metrics.inversions.WithLabelValues(a.event.Type).Inc()
 	}
 }
@@ -364,8 +376,8 @@ func (p *processor) report(m message, a arrival, r result, took time.Duration) {
 		Str("message_id", m.id).
 		Int("attempt", r.attempt).
 		Int64("took_ms", took.Milliseconds())
-	if a.replayID != uuid.Nil {
-		line = line.Stringer("replay_id", a.replayID)
+	if a.replay.ID != uuid.Nil {
+		line = line.Stringer("replay_id", a.replay.ID)
 	}
 	if id := schema.TraceID(a.event.Traceparent); id != "" {
 		line = line.Str("trace_id", id)

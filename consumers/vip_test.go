@@ -214,7 +214,7 @@ func TestVIPDuplicateAndReplay(t *testing.T) {
 	e, replay := w.order("c-1", 100), uuid.New()
 	w.publish(e)
 	w.publish(e)
-	w.publish(e, replay)
+	w.publish(e, forced(replay))
 	worker := w.start(newVIP(t))
 	w.awaitEmpty()
 	w.requirePromoted("c-1", e)

@@ -122,21 +122,6 @@ func TestGroupsKeepTheirOrderUnderFailures(t *testing.T) {
 	require.InDelta(t, 0, worker.metric(w, "repeated_uncertain_total"), 0)
 }
 
-func TestReplayIsHandledAgainOnce(t *testing.T) {
-	w := setup(t)
-	e := w.event("G")
-	replay := uuid.New()
-	w.publish(e, replay)
-	w.publish(e, replay)
-	r := &recorder{}
-	w.start(r)
-	w.awaitEmpty()
-	seen := r.seen()
-	require.Len(t, seen, 2)
-	require.Equal(t, []uuid.UUID{uuid.Nil, replay}, []uuid.UUID{seen[0].ReplayID, seen[1].ReplayID})
-	require.Equal(t, "done", w.inbox(e.ID, replay).state)
-}
-
 func TestTwoDeliveriesAtOnceAreOneAttempt(t *testing.T) {
 	w := setup(t)
 	g, r := newGate(), &recorder{}

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
+	"github.com/google/uuid"
 
 	"github.com/restock-dev/restock/internal/awshttp"
 	"github.com/restock-dev/restock/schema"
@@ -92,7 +93,7 @@ func (s *SNS) Publish(ctx context.Context, events []schema.Event) ([]Result, err
 func snsEntries(events []schema.Event) []types.PublishBatchRequestEntry {
 	n := 0
 	for _, e := range events {
-		n += 5 + 2*len(e.Attributes)
+		n += 7 + 2*len(e.Attributes) // a replay's attribute included
 	}
 	p := make(pointers, 0, n)
 	entries := make([]types.PublishBatchRequestEntry, len(events))
@@ -107,14 +108,17 @@ func snsEntry(p *pointers, i int, e schema.Event) types.PublishBatchRequestEntry
 		Id:                     p.to(strconv.Itoa(i)),
 		Message:                p.to(e.Body),
 		MessageGroupId:         p.to(e.Group),
-		MessageDeduplicationId: p.to(e.ID.String()),
-		MessageAttributes:      make(map[string]types.MessageAttributeValue, len(e.Attributes)),
+		MessageDeduplicationId: p.to(e.DeduplicationID()),
+		MessageAttributes:      make(map[string]types.MessageAttributeValue, len(e.Attributes)+1),
 	}
 	if e.Subject != "" {
 		entry.Subject = p.to(e.Subject)
 	}
 	for name, a := range e.Attributes {
 		entry.MessageAttributes[name] = types.MessageAttributeValue{DataType: p.to(a.Type), StringValue: p.to(a.Value)}
+	}
+	if e.Replay.ID != uuid.Nil {
+		entry.MessageAttributes[schema.ReplayAttribute] = types.MessageAttributeValue{DataType: p.to("String"), StringValue: p.to(e.Replay.String())}
 	}
 	return entry
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/google/uuid"
 )
 
-// ReplayAttribute is the message attribute that names a replay.
-const ReplayAttribute = "replay"
-
 // DeadLetterID is the deduplication id under which a consumer's worker sends a
 // message to its dead-letter queue, so that a crash may repeat the send:
 // <event>:<queue>:<replay|0>. A message that came under another deduplication id

@@ -42,6 +42,16 @@ type Event struct {
 	Attributes  map[string]Attribute
 	Body        string // CloudEvents JSON, structured mode
 	Traceparent string // W3C trace context; empty is none
+	Replay      Replay // that it is published for, none for the first time
+}
+
+// DeduplicationID is what SNS and SQS know a repeat by. A replay is no repeat; that
+// of one event in one replay always has the same.
+func (e Event) DeduplicationID() string {
+	if e.Replay.ID == uuid.Nil {
+		return e.ID.String()
+	}
+	return e.ID.String() + ":" + e.Replay.ID.String()
 }
 
 // NewID returns an event id: a UUIDv7, made before the transaction so that a

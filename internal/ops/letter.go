@@ -72,8 +72,9 @@ func (l *letter) identify() {
 		at = l.sentAt
 	}
 	l.day = utcDay(at)
-	l.replay, _ = uuid.Parse(attributes[schema.ReplayAttribute]) // none is all zeros
-	decoded, _ := schema.Decode([]byte(text))                    // refused or not, what could be read is in it
+	replay, _ := schema.ParseReplay(attributes[schema.ReplayAttribute]) // none is all zeros
+	l.replay = replay.ID
+	decoded, _ := schema.Decode([]byte(text)) // refused or not, what could be read is in it
 	l.eventType, l.sequence = decoded.Type, decoded.Seq()
 	if event, replay, ok := schema.ParseDeadLetterID(l.deduplicationID); ok {
 		l.event, l.replay = event, replay
