@@ -22,6 +22,7 @@ type entry struct {
 	failures int
 	trouble  *trouble // what is known of its failures, nil before the first
 	release  *release // that it is part of, nil unless it was parked before
+	item     *item    // of a replay, nil unless it is of one
 	next     *entry   // behind it in its lane
 
 	messageID      string

@@ -71,7 +71,7 @@ func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]
 // record makes what became of the entries durable, trying until it has or ctx ends.
 func (l *ledger) record(ctx context.Context, entries []*entry) error {
 	if l.parkedOnly {
-		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked == nil && e.release == nil })
+		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked == nil && e.release == nil && e.item == nil })
 	}
 	if len(entries) == 0 {
 		return nil
@@ -118,7 +118,7 @@ func (l *ledger) write(ctx context.Context, entries []*entry) error {
 
 // publishedOf are the entries that the ledger does not know of in any way.
 func publishedOf(entries []*entry) []*entry {
-	return slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked != nil || e.release != nil })
+	return slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked != nil || e.release != nil || e.item != nil })
 }
 
 // insert sends everything in one round trip: without BEGIN a batch is one transaction.
@@ -137,6 +137,7 @@ func (l *ledger) insert(ctx context.Context, entries, published []*entry) error 
 func (l *ledger) queueOthers(batch *pgx.Batch, entries []*entry) (promised pglogrepl.LSN) {
 	queueParked(batch, entries)
 	queueReleased(batch, entries)
+	queueReplayed(batch, entries)
 	return l.queueWatermark(batch, entries)
 }
 

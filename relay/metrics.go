@@ -15,6 +15,8 @@ type metrics struct {
 	published      prometheus.Counter
 	parked         prometheus.Counter
 	released       prometheus.Counter
+	replayed       prometheus.Counter
+	replayFailed   prometheus.Counter
 	parkedGroups   prometheus.Gauge
 	callFailures   prometheus.Counter
 	entryFailures  prometheus.Counter
@@ -75,6 +77,8 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 		published:      counter("events_published_total", "Events that SNS accepted."),
 		parked:         counter("events_parked_total", "Events parked: impossible to publish, or of a parked group."),
 		released:       counter("events_released_total", "Events that had been parked and that SNS accepted after all."),
+		replayed:       counter("events_replayed_total", "Events of replays that SNS accepted and that are recorded."),
+		replayFailed:   counter("replay_failures_total", "Events of replays that were given up: each has its error in replay_items."),
 		parkedGroups:   gauge("parked_groups", "Message groups that are parked, those being released included."),
 		callFailures:   counter("publish_failures_total", "Calls to SNS that failed as a whole."),
 		entryFailures:  counter("entry_failures_total", "Entries that SNS refused for now."),

@@ -38,7 +38,7 @@ func (r *parkedRows) add(e *entry) {
 func queueParked(batch *pgx.Batch, entries []*entry) {
 	var r parkedRows
 	for _, e := range entries {
-		if e.parked != nil && e.release == nil {
+		if e.parked != nil && e.release == nil && e.item == nil {
 			r.add(e)
 		}
 	}

@@ -21,7 +21,11 @@ func (p *pipeline) parkOverdue(call uint64, failed []failure, whole bool, now ti
 	for _, f := range failed {
 		due := p.witness.judge(f.entry, call, now, p.holdAfter, p.window.waiting.Load())
 		if due && (!whole || len(failed) == 1) && p.holds(now) {
-			p.parkGroup(f)
+			if f.entry.item != nil {
+				p.giveUpReplayed(f)
+			} else {
+				p.parkGroup(f)
+			}
 			continue
 		}
 		t := f.entry.trouble
@@ -41,6 +45,10 @@ func (p *pipeline) parkGroup(f failure) {
 	line := identify(p.log.Error(), e).Err(f.err).Str("group", e.group).Time("failing_since", e.trouble.first)
 	cut := p.lanes.cut(e)
 	for _, behind := range cut {
+		if behind.item != nil {
+			p.failItem(behind, g.behind)
+			continue
+		}
 		p.parkHeld(behind, g)
 	}
 	e.parked, e.trouble.parks = f.err, true

@@ -383,6 +383,12 @@ func (m *parkingModel) load(_ context.Context, r *release, whole bool) (entries 
 	return entries, more, nil
 }
 
+func (m *parkingModel) nextReplay(context.Context) (*replay, error) { return nil, nil }
+
+func (m *parkingModel) items(context.Context, uuid.UUID, int64, int) ([]*entry, error) {
+	return nil, nil
+}
+
 func (m *parkingModel) endRelease(_ context.Context, group string) error {
 	m.visit("end "+group, false, func() {
 		held := slices.ContainsFunc(m.rows, func(r *parkedRow) bool { return r.group == group && r.state == "parked" && r.reason == reasonHeld })

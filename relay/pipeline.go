@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
 	"github.com/rs/zerolog"
 
@@ -49,6 +50,8 @@ type pipeline struct {
 	parking int       // groups that were parked and are not recorded as such yet
 	changes uint64    // to what such a question is answered
 
+	replays *replaying // nil where none are carried out
+
 	confirmedLSN atomic.Uint64
 	oldestNanos  atomic.Int64 // commit time of the oldest unfinished transaction; 0 is none
 }
@@ -59,6 +62,8 @@ type books interface {
 	asked(ctx context.Context) ([]asked, error)
 	load(ctx context.Context, r *release, whole bool) (entries []*entry, more bool, err error)
 	endRelease(ctx context.Context, group string) error
+	nextReplay(ctx context.Context) (*replay, error)
+	items(ctx context.Context, replay uuid.UUID, behind int64, n int) ([]*entry, error)
 }
 
 type batchResult struct {
@@ -104,6 +109,7 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 	var failed error
 	for in != nil || p.inFlight > 0 || p.recording || len(p.finished) > 0 || p.visits > 0 {
 		if now := time.Now(); in != nil {
+			p.replay(reads, now)
 			p.start(hard, now)
 			p.look(reads, now)
 			p.setTimer(timer, now)
@@ -206,6 +212,9 @@ func (p *pipeline) publish(ctx context.Context, batch []*entry) ([]Result, error
 	var poison map[int]error
 	for i, e := range batch {
 		event, err := e.event()
+		if e.item != nil {
+			event.Replay = e.item.replay.as
+		}
 		if err != nil {
 			if poison == nil {
 				poison = make(map[int]error)
@@ -392,6 +401,13 @@ func (p *pipeline) holdFailed(failed []failure, now time.Time) {
 
 // park gives an entry in flight up and lets its group go on.
 func (p *pipeline) park(e *entry, why error) {
+	if e.item != nil {
+		e.parked = why
+		p.metrics.replayFailed.Inc()
+		identify(p.log.Error(), e).Err(why).Msg("not replayed: it cannot be published")
+		p.done(e)
+		return
+	}
 	e.parked, e.reason = why, reasonRejected
 	if errors.As(why, new(*poisonError)) {
 		e.reason = reasonInvalid
@@ -407,6 +423,9 @@ func identify(line *zerolog.Event, e *entry) *zerolog.Event {
 		return line
 	}
 	event, _ := e.event() // what can be read of it is what there is to say
+	if e.item != nil {
+		line = line.Stringer("replay_id", e.replayID())
+	}
 	return line.Stringer("event_id", e.id).Str("trace_id", schema.TraceID(event.Traceparent)).
 		Str("type", event.Type).Stringer("position", e.position)
 }
@@ -426,6 +445,7 @@ func (p *pipeline) record(ctx context.Context) {
 		p.finished = nil
 	}
 	p.recording = true
+	handOver(entries)
 	go func() { p.recorded <- recordResult{entries, p.ledger.record(ctx, entries)} }()
 }
 
@@ -438,6 +458,9 @@ func (p *pipeline) finish(ctx context.Context, entries []*entry) {
 		}
 		memory += e.memory
 		p.unpark(ctx, e)
+		if e.item != nil {
+			p.replayed(e.item.replay, e)
+		}
 	}
 	p.window.release(memory)
 }
@@ -469,6 +492,9 @@ func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
 		due, held = p.throttle.until, true
 	}
 	if at, ok := p.nextLook(); ok && (!held || !due.After(now) || at.Before(due)) {
+		due, held = at, true
+	}
+	if at, ok := p.replayDue(now); ok && (!held || !due.After(now) || at.Before(due)) {
 		due, held = at, true
 	}
 	if held && due.After(now) {

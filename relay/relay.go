@@ -33,7 +33,7 @@ type Config struct {
 
 	// Window bounds the memory of the events that are under way, in bytes. More
 	// lets more groups publish side by side. What is released of parked groups takes up
-	// to 12 MiB beyond it. Default 64 MiB.
+	// to 12 MiB beyond it, a replay 8 MiB. Default 64 MiB.
 	Window int
 	// InFlight is how many calls to the publisher may be under way. Default 16.
 	InFlight int
@@ -273,7 +273,7 @@ func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups,
 	hb := newHeartbeat(r.cfg, r.pool)
 	w := newWindow(r.cfg.Window)
 	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read, g.holds)
-	p.groups = parked
+	p.groups, p.replays = parked, &replaying{}
 	l.promise.wanted = p.confirmed
 	l.promise.given(max(confirmed, found.mark.promised))
 	read, skipped := make(chan []change), make(chan []change)

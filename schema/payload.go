@@ -3,7 +3,9 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -48,6 +50,9 @@ var payloads = map[string]func(json.RawMessage) (Payload, error){
 	TypeStockReplenished:       decodeAs[StockReplenished],
 	TypeCustomerPromoted:       decodeAs[CustomerPromoted],
 }
+
+// Types lists the event types, sorted.
+func Types() []string { return slices.Sorted(maps.Keys(payloads)) }
 
 func decodeAs[P interface {
 	Payload

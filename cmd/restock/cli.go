@@ -32,6 +32,7 @@ type cli struct {
 	Localaws  localawsCommand  `cmd:"" help:"Serve a local stand-in for SNS, SQS and SES, with Restock's topic and queues."`
 	Factory   factoryCommand   `cmd:"" help:"Serve a pretend factory."`
 	Marketing marketingCommand `cmd:"" help:"Serve a pretend marketing system, which takes webhooks."`
+	Replay    replayCommand    `cmd:"" help:"Publish events once more, and watch over that."`
 	Parked    parkedCommand    `cmd:"" help:"See what could not be published, and send or skip it."`
 	DLQ       dlqCommand       `cmd:"" name:"dlq" help:"See what could not be handled, and send it again."`
 }

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/restock-dev/restock/internal/ops"
+	"github.com/restock-dev/restock/schema"
+)
+
+type replayCommand struct {
+	Run    replayRunCommand    `cmd:"" default:"withargs" help:"Publish events once more. This is what restock replay does without another word."`
+	List   replayListCommand   `cmd:"" help:"List the replays, the newest first."`
+	Show   replayShowCommand   `cmd:"" help:"Show one replay: who asked for what, how far it is, what could not be published."`
+	Resume replayResumeCommand `cmd:"" help:"Go on with a cancelled replay, and watch it; or only watch one that goes on."`
+	Cancel replayCancelCommand `cmd:"" help:"End a replay that is not over. What the relay has in hand, 2000 events at most, still goes."`
+}
+
+// replayFlags are what each of them needs.
+type replayFlags struct {
+	databasesFlags
+	vipFlag
+	Outbox string `enum:"store,customers" default:"store" help:"Whose events: store, or customers (the events of promoted customers)."`
+	By     string `env:"RESTOCK_OPERATOR,USER" default:"unknown" help:"Who asks; it is kept."`
+	JSON   bool   `name:"json" help:"Print JSON."`
+}
+
+// open connects as restock_maintenance, which every command about replays runs as.
+func (f replayFlags) open(inv *invocation) (r *ops.Replays, done func(), err error) {
+	var store, customers *pgxpool.Pool
+	done = func() {
+		for _, pool := range []*pgxpool.Pool{store, customers} {
+			if pool != nil {
+				pool.Close()
+			}
+		}
+	}
+	if store, err = f.connect(inv, "the store's database", f.DatabaseURL); err == nil {
+		customers, err = f.connect(inv, "the customers' database", f.CustomersDatabaseURL)
+	}
+	cfg := ops.ReplaysConfig{DB: store, By: f.By, Logger: inv.log.With().Str("part", "replay").Logger()}
+	flag, env := "--database-url", "RESTOCK_DATABASE_URL"
+	if f.Outbox == "customers" {
+		cfg.DB, flag, env = customers, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"
+	}
+	if err == nil && cfg.DB == nil {
+		err = &setupError{missing(flag, env)}
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	for _, in := range schema.Interests(f.VIPThreshold) {
+		c, from := ops.ReplayConsumer{Interest: in, Inbox: store}, "store"
+		switch in.Consumer {
+		case schema.ConsumerVIP:
+			c.Inbox = customers
+		case schema.ConsumerMarketing:
+			c.Inbox, from = customers, "customers"
+		}
+		if from == f.Outbox {
+			cfg.Consumers = append(cfg.Consumers, c)
+		}
+	}
+	return ops.NewReplays(cfg), done, nil
+}
+
+// connect makes a pool, or none where no URL is given.
+func (f replayFlags) connect(inv *invocation, what, url string) (*pgxpool.Pool, error) {
+	if url == "" {
+		return nil, nil
+	}
+	if err := reach(inv, what, url); err != nil {
+		return nil, err
+	}
+	return newPool(inv, url, "restock_replay", 3)
+}
+
+type replayRunCommand struct {
+	replayFlags
+	Events []uuid.UUID `arg:"" optional:"" name:"event" help:"Ids of events."`
+
+	IDsFile     string     `name:"ids-file" placeholder:"FILE" help:"Ids of events, one on a line; - is the standard input. It may have millions."`
+	Since       *time.Time `placeholder:"TIME" help:"Events committed at or after this time, RFC 3339 with offset: 2026-01-31T03:00:00+09:00."`
+	Until       *time.Time `placeholder:"TIME" help:"Events committed before this time."`
+	Type        []string   `help:"Events of this type; may be given again."`
+	Group       []string   `sep:"none" help:"Events of this message group; may be given again."`
+	SKU         string     `name:"sku" help:"Events about this product."`
+	Customer    string     `help:"Events about this customer."`
+	Order       string     `help:"Events about this order."`
+	Parked      bool       `help:"Events that were parked by themselves, instead of published ones."`
+	Unpublished bool       `help:"Events that the ledger does not know, instead of published ones. The relay brings the newest of these by itself: mind its lag."`
+	Unhandled   string     `placeholder:"CONSUMER" help:"Published events that this consumer wants and has not handled, by its inbox."`
+	SkipMissing bool       `help:"Leave out ids of events that cannot be replayed, rather than refuse."`
+
+	Consumer string `help:"Reach this consumer only; the others skip the events."`
+	Force    bool   `help:"Have consumers handle what they handled before. What they would not do twice by their own rules they still do not."`
+	Rate     int    `default:"500" help:"Events a second; 0 is as many as the relay can."`
+	Plan     bool   `help:"Print what would be replayed, and who would do what, and change nothing."`
+	Sample   int    `default:"10" help:"How many events a plan shows one by one."`
+	NoWait   bool   `help:"Do not watch it."`
+}
+
+// Help is what -h says besides the flags.
+func (c *replayRunCommand) Help() string {
+	return "Events that meet all that is given are published once more by the active relay, each group in its order, under another deduplication id and with the same event id. " +
+		"Consumers skip what they handled before. Stopping the command stops nothing: restock replay resume ID watches again, restock replay cancel ID ends it. " +
+		"It connects as restock_maintenance."
+}
+
+// replayed is what a replay prints as JSON.
+type replayed struct {
+	Plan     *ops.ReplayPlan     `json:"plan,omitempty"`
+	Replay   *ops.ReplayState    `json:"replay,omitempty"`
+	Failures []ops.ReplayFailure `json:"failures,omitempty"`
+}
+
+// Run plans, and replays.
+func (c *replayRunCommand) Run(inv *invocation) error {
+	s := ops.ReplaySelection{
+		Events: c.Events, IDsFile: c.IDsFile, Since: c.Since, Until: c.Until, Types: c.Type, Groups: c.Group, SKU: c.SKU, Customer: c.Customer, Order: c.Order,
+		Parked: c.Parked, Unpublished: c.Unpublished, Unhandled: c.Unhandled, SkipMissing: c.SkipMissing,
+	}
+	switch c.IDsFile {
+	case "":
+	case "-":
+		s.IDs = os.Stdin
+	default:
+		f, err := os.Open(c.IDsFile)
+		if err != nil {
+			return &setupError{err}
+		}
+		defer f.Close()
+		s.IDs = f
+	}
+	if err := s.Validate(); err != nil {
+		return &setupError{err}
+	}
+	r, done, err := c.open(inv)
+	if err != nil {
+		return err
+	}
+	defer done()
+	do := r.Start
+	if c.Plan {
+		do = r.Plan
+	}
+	plan, err := do(inv, s, ops.ReplayOptions{Consumer: c.Consumer, Force: c.Force, Rate: c.Rate, Sample: c.Sample})
+	if err != nil {
+		if errors.Is(err, ops.ErrSelection) {
+			return &setupError{err}
+		}
+		return err
+	}
+	if !c.JSON {
+		printPlan(inv.stdout, plan, c.Force)
+	}
+	if c.Plan || c.NoWait {
+		return c.print(inv, replayed{Plan: &plan})
+	}
+	return c.watch(inv, r, *plan.ID, replayed{Plan: &plan})
+}
+
+func (f replayFlags) print(inv *invocation, result replayed) error {
+	if !f.JSON {
+		return nil
+	}
+	return printJSON(inv.stdout, result)
+}
+
+type replayListCommand struct{ replayFlags }
+
+// Run lists.
+func (c *replayListCommand) Run(inv *invocation) error {
+	r, done, err := c.open(inv)
+	if err != nil {
+		return err
+	}
+	defer done()
+	all, err := r.List(inv)
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return printJSON(inv.stdout, all)
+	case len(all) == 0:
+		say(inv.stdout, "nothing was ever replayed\n")
+		return nil
+	}
+	printReplays(inv.stdout, all)
+	return nil
+}
+
+type replayShowCommand struct {
+	replayFlags
+	ID       uuid.UUID `arg:"" help:"The replay's id."`
+	Failures int       `default:"20" help:"How many of the events are shown that could not be published."`
+}
+
+// Run shows.
+func (c *replayShowCommand) Run(inv *invocation) error {
+	r, done, err := c.open(inv)
+	if err != nil {
+		return err
+	}
+	defer done()
+	s, err := r.State(inv, c.ID)
+	if err != nil {
+		return err
+	}
+	failures, err := r.Failures(inv, c.ID, c.Failures)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(inv.stdout, replayed{Replay: &s, Failures: failures})
+	}
+	printReplay(inv.stdout, s, failures)
+	return nil
+}
+
+type replayResumeCommand struct {
+	replayFlags
+	ID     uuid.UUID `arg:"" help:"The replay's id."`
+	NoWait bool      `help:"Do not watch it."`
+}
+
+// Run resumes, and watches.
+func (c *replayResumeCommand) Run(inv *invocation) error {
+	r, done, err := c.open(inv)
+	if err != nil {
+		return err
+	}
+	defer done()
+	s, err := r.Resume(inv, c.ID)
+	if err != nil {
+		return err
+	}
+	if c.NoWait {
+		if !c.JSON {
+			say(inv.stdout, "replay %s is %s: %d of %d events are done\n", s.ID, s.State, s.Done, s.Events)
+		}
+		return c.print(inv, replayed{Replay: &s})
+	}
+	return c.watch(inv, r, c.ID, replayed{})
+}
+
+type replayCancelCommand struct {
+	replayFlags
+	ID uuid.UUID `arg:"" help:"The replay's id."`
+}
+
+// Run cancels.
+func (c *replayCancelCommand) Run(inv *invocation) error {
+	r, done, err := c.open(inv)
+	if err != nil {
+		return err
+	}
+	defer done()
+	s, err := r.Cancel(inv, c.ID)
+	if err != nil {
+		return err
+	}
+	if !c.JSON {
+		say(inv.stdout, "replay %s cancelled with %d of %d events done: restock replay resume %s goes on with it\n", s.ID, s.Done, s.Events, s.ID)
+	}
+	return c.print(inv, replayed{Replay: &s})
+}
+
+// errUnreplayed is that not all of a replay was published.
+func errUnreplayed(s ops.ReplayState) error {
+	switch {
+	case s.State == "cancelled":
+		return fmt.Errorf("replay %s was cancelled by %s with %d of %d events done: restock replay resume %s goes on with it", s.ID, visible(s.CancelledBy), s.Done, s.Events, s.ID)
+	case s.Failed > 0:
+		return fmt.Errorf("%d of the %d events could not be published: restock replay show %s says why", s.Failed, s.Events, s.ID)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// nextReplay returns the replay that is to be carried out, which is running from then
+// on, nil where there is none. One that runs comes before those that wait.
+func (l *ledger) nextReplay(ctx context.Context) (*replay, error) {
+	ctx, cancel := context.WithTimeout(ctx, visit)
+	defer cancel()
+	var as schema.Replay
+	var by, state string
+	var events, done int64
+	var rate int
+	err := l.pool.QueryRow(ctx, `SELECT id, coalesce(consumer, ''), force, asked_by, state, events, done, rate FROM replays
+		WHERE state IN ('waiting', 'running') ORDER BY state = 'running' DESC, turn LIMIT 1`).
+		Scan(&as.ID, &as.Consumer, &as.Force, &by, &state, &events, &done, &rate)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read which replay is next: %w", err)
+	}
+	if state == "waiting" {
+		tag, err := l.pool.Exec(ctx, `UPDATE replays SET state = 'running', started_at = coalesce(started_at, now()) WHERE id = $1 AND state = 'waiting'`, as.ID)
+		if err != nil {
+			return nil, fmt.Errorf("begin replay %s: %w", as.ID, err)
+		}
+		if tag.RowsAffected() == 0 { // cancelled meanwhile
+			return nil, nil
+		}
+	}
+	return newReplay(as, by, events, done, rate), nil
+}
+
+// items reads up to n items of a replay behind a place. What the outbox does not hold
+// any more comes as an entry that says so. LIMIT keeps the look-ups in one partition
+// each, whatever is known of the sizes of tables.
+func (l *ledger) items(ctx context.Context, replay uuid.UUID, behind int64, n int) ([]*entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, visit)
+	defer cancel()
+	rows, err := l.pool.Query(ctx, `SELECT i.place, i.day, i.event_id, i.error IS NOT NULL, coalesce(o.seq, 0), coalesce(o.message_group, ''),
+			o.type, o.subject, o.attributes::text, o.body, o.traceparent, l.outcome IS DISTINCT FROM 'published'
+		FROM (SELECT * FROM replay_items WHERE replay_id = $1 AND place > $2 ORDER BY place LIMIT $3) i
+		LEFT JOIN LATERAL (SELECT * FROM outbox o WHERE o.day = i.day AND o.id = i.event_id LIMIT 1) o ON true
+		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.day = i.day AND l.event_id = i.event_id LIMIT 1) l ON true
+		ORDER BY i.place`, replay, behind, n)
+	if err != nil {
+		return nil, fmt.Errorf("load events to replay: %w", err)
+	}
+	var entries []*entry
+	memory := 0
+	var e entry
+	var i item
+	var typ, subject, attributes, body, traceparent *string
+	_, err = pgx.ForEachRow(rows, []any{
+		&i.place, &e.day, &e.id, &i.failed, &e.seq, &e.group, &typ, &subject, &attributes, &body, &traceparent, &i.unrecorded,
+	}, func() error {
+		if memory >= replayBytes {
+			return errEnough
+		}
+		one := &entry{day: e.day, id: e.id, seq: e.seq, group: e.group, item: &item{place: i.place, failed: i.failed, unrecorded: i.unrecorded}}
+		entries = append(entries, one)
+		if typ == nil {
+			one.parked, one.memory = errors.New("the outbox does not hold it any more"), entryOverhead
+			return nil
+		}
+		one.row = loadedRow(typ, subject, attributes, body, traceparent)
+		err := one.measure()
+		one.size += replayAttributeBytes
+		memory += one.memory
+		return err
+	})
+	switch {
+	case err != nil && !errors.Is(err, errEnough):
+		return nil, fmt.Errorf("load events to replay: %w", err)
+	case len(entries) == 0:
+		return nil, errors.New("load events to replay: there are fewer items than the replay says: cancel it")
+	}
+	return entries, nil
+}
+
+// queueReplayed writes how far a replay is and what came of its items, all of one
+// replay. A write that is repeated changes nothing.
+func queueReplayed(batch *pgx.Batch, entries []*entry) {
+	var r *replay
+	var upTo int64
+	var places []int64
+	var errs []*string
+	var first parkedRows // published for the first time, as far as the ledger knows
+	var messages, sequences []string
+	for _, e := range entries {
+		if e.item == nil {
+			continue
+		}
+		r, upTo = e.item.replay, max(upTo, e.item.upTo)
+		if e.parked != nil {
+			why := storable(e.parked.Error())
+			places, errs = append(places, e.item.place), append(errs, &why)
+			continue
+		}
+		if e.item.failed {
+			places, errs = append(places, e.item.place), append(errs, nil)
+		}
+		if e.item.unrecorded {
+			first.days, first.ids = append(first.days, e.day), append(first.ids, e.id)
+			messages, sequences = append(messages, e.messageID), append(sequences, e.sequenceNumber)
+		}
+	}
+	if r == nil {
+		return
+	}
+	if len(first.ids) > 0 {
+		queueFirst(batch, r.by, first.days, first.ids, messages, sequences)
+	}
+	if len(places) > 0 {
+		batch.Queue(`UPDATE replay_items i SET error = r.error FROM unnest($2::bigint[], $3::text[]) AS r (place, error)
+			WHERE i.replay_id = $1 AND i.place = r.place`, r.as.ID, places, errs)
+	}
+	batch.Queue(`UPDATE replays SET done = greatest(done, $2::bigint), state = CASE WHEN $2 >= events THEN 'done' ELSE state END,
+		ended_at = CASE WHEN $2 >= events THEN coalesce(ended_at, now()) ELSE ended_at END WHERE id = $1`, r.as.ID, upTo)
+}
+
+// queueFirst records events that were published by a replay and not before: the ledger
+// did not know them, or had them parked.
+func queueFirst(batch *pgx.Batch, by string, days []time.Time, ids []uuid.UUID, messages, sequences []string) {
+	batch.Queue(`INSERT INTO ledger AS l (day, event_id, outcome, message_id, sequence_number)
+		SELECT day, event_id, 'published', message_id, sequence_number
+		FROM unnest($1::date[], $2::uuid[], $3::text[], $4::text[]) AS r (day, event_id, message_id, sequence_number)
+		ON CONFLICT (day, event_id) DO UPDATE SET outcome = 'published', message_id = excluded.message_id,
+			sequence_number = excluded.sequence_number, published_at = now() WHERE l.outcome = 'parked'`, days, ids, messages, sequences)
+	batch.Queue(`UPDATE parked p SET state = 'sent', resolved_at = now(), asked_by = $3, asked_at = now()
+		FROM unnest($1::date[], $2::uuid[]) AS r (day, event_id)
+		WHERE p.day = r.day AND p.event_id = r.event_id AND p.state IN ('parked', 'sending')`, days, ids, by)
+}
