@@ -6,7 +6,70 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/restock-dev/restock/schema"
 )
+
+// TestFeedKeepsTheRate: however long nothing is accepted, what then goes at once is
+// one second of the rate; and without a rate, what may be in hand.
+func TestFeedKeepsTheRate(t *testing.T) {
+	t.Parallel()
+	for rate, want := range map[int]int{1: 1, 10: 10, 0: replayAhead} {
+		p := &pipeline{lanes: newLanes(), groups: newGroups(), replays: &replaying{}}
+		r := newReplay(schema.Replay{}, "", 10*replayAhead, 0, rate)
+		for place := range int64(2 * replayAhead) {
+			r.take([]*entry{{group: "g", item: &item{place: place + 1}}})
+		}
+		now := time.Unix(1, 0)
+		p.feed(r, now)
+		for range 100 {
+			now = now.Add(time.Second / 4)
+			p.feed(r, now)
+		}
+		require.Equal(t, want, r.inHand)
+		for range 5 { // accepted one by one: the rate holds
+			at := len(r.ready)
+			for range 100 {
+				now = now.Add(10 * time.Millisecond)
+				r.inHand = 0
+				p.feed(r, now)
+			}
+			if rate > 0 {
+				require.InDelta(t, rate, at-len(r.ready), 1)
+			}
+		}
+	}
+}
+
+// TestReplayStaysAhead: no more is loaded than may be in hand and ready, whatever the
+// order in which items are dealt with.
+func TestReplayStaysAhead(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := newReplay(schema.Replay{}, "", 10_000, 0, 0)
+		var inHand []*entry
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			if n := r.room(); n > 0 {
+				var page []*entry
+				for place := r.loaded + 1; place <= min(r.events, r.loaded+int64(n)); place++ {
+					page = append(page, &entry{memory: 1, item: &item{place: place}})
+				}
+				r.take(page)
+			}
+			require.LessOrEqual(t, r.loaded-r.done.upTo, int64(replayAhead))
+			inHand, r.ready = append(inHand, r.ready...), nil
+			r.inHand = len(inHand)
+			for range rapid.IntRange(0, len(inHand)).Draw(t, "answers") {
+				i := rapid.IntRange(0, len(inHand)-1).Draw(t, "which")
+				handOver(inHand[i : i+1])
+				r.recorded(inHand[i])
+				inHand[i] = inHand[len(inHand)-1]
+				inHand = inHand[:len(inHand)-1]
+			}
+			require.Equal(t, len(inHand), r.memory)
+		}
+	})
+}
 
 // TestPlaces: the place up to which all are dealt with is the one before the first
 // that is not, in whatever order they are.
