@@ -48,7 +48,7 @@ func TestReplayStaysAhead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newReplay(schema.Replay{}, "", 10_000, 0, 0)
 		var inHand []*entry
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			if n := r.room(); n > 0 {
 				var page []*entry
 				for place := r.loaded + 1; place <= min(r.events, r.loaded+int64(n)); place++ {
@@ -59,7 +59,7 @@ func TestReplayStaysAhead(t *testing.T) {
 			require.LessOrEqual(t, r.loaded-r.done.upTo, int64(replayAhead))
 			inHand, r.ready = append(inHand, r.ready...), nil
 			r.inHand = len(inHand)
-			for range rapid.IntRange(0, len(inHand)).Draw(t, "answers") {
+			for range rapid.IntRange(0, min(len(inHand), 100)).Draw(t, "answers") {
 				i := rapid.IntRange(0, len(inHand)-1).Draw(t, "which")
 				handOver(inHand[i : i+1])
 				r.recorded(inHand[i])
@@ -106,7 +106,7 @@ func TestPace(t *testing.T) {
 		rate := rapid.IntRange(1, 5000).Draw(t, "rate")
 		p, now := newPace(rate), time.Unix(1, 0)
 		var gone []time.Time
-		for range rapid.IntRange(1, 100).Draw(t, "asks") {
+		for range rapid.IntRange(1, 30).Draw(t, "asks") {
 			for p.take(now) {
 				gone = append(gone, now)
 			}

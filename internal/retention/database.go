@@ -139,6 +139,20 @@ func (d *database) forget(gone *partition) {
 	}
 }
 
+// forgetReplays deletes the items of replays that have long been over. Their rows
+// stay: who replayed what, and what came of it.
+func (d *database) forgetReplays(ctx context.Context, dryRun bool) error {
+	if dryRun {
+		return nil
+	}
+	_, err := d.conn.Exec(ctx, `DELETE FROM public.replay_items WHERE replay_id IN
+		(SELECT id FROM public.replays WHERE ended_at < now() - make_interval(days => $1))`, RecordDays)
+	if err != nil {
+		return fmt.Errorf("delete the items of old replays: %w", err)
+	}
+	return nil
+}
+
 // inTx runs do in a transaction.
 func (d *database) inTx(ctx context.Context, do func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, d.conn, do)

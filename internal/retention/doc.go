@@ -16,6 +16,7 @@
 // of it
 //
 //   - is not published: it is in no ledger, or it is parked and neither sent nor skipped;
+//   - is still to be replayed;
 //   - is dead in an inbox, or was begun by a consumer and not ended;
 //   - might be read again, because a slot has not confirmed what its relay recorded.
 //
@@ -24,6 +25,9 @@
 // the others is in it. A dead event that was settled by hand would hold its day for
 // ever, so a day can be named as settled: it then goes in spite of what is dead or
 // unended in it, and of nothing else.
+//
+// What a replay was made of, its row aside, goes when the replay has been over for as
+// long as what explains an event stays.
 //
 // # How
 //

@@ -137,6 +137,14 @@ func (b *base) event(day time.Time, outcome string) uuid.UUID {
 	return id
 }
 
+// replay is one of the events, of which done are dealt with.
+func (b *base) replay(day time.Time, state string, done int, events ...uuid.UUID) {
+	b.t.Helper()
+	b.exec(`WITH r AS (INSERT INTO replays (id, selection, rate, events, state, done, asked_by, ended_at)
+			VALUES (gen_random_uuid(), '{}', 0, cardinality($4::uuid[]), $2, $3, 'x', CASE WHEN $2 = 'cancelled' THEN now() END) RETURNING id)
+		INSERT INTO replay_items SELECT r.id, e.place, $1, e.id FROM r, unnest($4::uuid[]) WITH ORDINALITY e (id, place)`, day, state, done, events)
+}
+
 // there are the tables of a day, whether they are attached or not.
 func (b *base) there(day time.Time) []string {
 	b.t.Helper()

@@ -14,6 +14,7 @@ import (
 const (
 	Unpublished = "unpublished" // events that are in no ledger
 	Parked      = "parked"      // events that are parked, neither sent nor skipped
+	Replaying   = "replaying"   // events of a replay that is not over
 	Dead        = "dead"        // events that a consumer gave up
 	Unhandled   = "unhandled"   // events that a consumer has begun and not ended
 	Unconfirmed = "unconfirmed" // slots that have not confirmed what is recorded
@@ -39,6 +40,8 @@ var questions = []struct {
 		AND NOT EXISTS (SELECT FROM {ledger} l WHERE l.day = $1 AND l.event_id = o.id AND l.outcome = 'published')
 		AND NOT EXISTS (SELECT FROM {parked} p WHERE p.day = $1 AND p.event_id = o.id)`},
 	{Parked, false, `SELECT count(*) FROM {parked} WHERE day = $1 AND state NOT IN ('sent', 'skipped')`},
+	{Replaying, false, `SELECT count(*) FROM public.replays r JOIN public.replay_items i ON i.replay_id = r.id
+		WHERE r.state IN ('waiting', 'running') AND i.place > r.done AND i.day = $1`},
 	{Dead, true, `SELECT count(*) FROM {inbox} WHERE day = $1 AND state = 'dead'`},
 	{Unhandled, true, `SELECT count(*) FROM {inbox} WHERE day = $1 AND state NOT IN ('dead', 'done')`},
 }

@@ -53,6 +53,7 @@ func (r *Report) Count(outcome string) (n int) {
 var texts = map[string]string{
 	Unpublished: "%d not published",
 	Parked:      "%d parked",
+	Replaying:   "%d to be replayed",
 	Dead:        "%d dead-lettered",
 	Unhandled:   "%d begun by a consumer and not ended",
 	Unconfirmed: "%d slot has not confirmed what is recorded",

@@ -95,6 +95,11 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 			return r.report, err
 		}
 	}
+	for _, d := range r.databases {
+		if err := d.forgetReplays(ctx, cfg.DryRun); err != nil {
+			return r.report, fmt.Errorf("maintain %s: %w", d.name, err)
+		}
+	}
 	return r.report, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/retention"
@@ -84,6 +85,16 @@ func TestReasonsToStay(t *testing.T) {
 			},
 			"1 parked",
 		},
+		"to be replayed": {
+			func(s *shop, day time.Time) {
+				s.store.replay(day, "running", 1, s.store.event(day, "published"), s.store.event(day, "published"), s.store.event(day, "published"))
+				s.store.replay(day, "cancelled", 0, s.store.event(day, "published"))
+			},
+			func(s *shop, _ time.Time) {
+				s.store.exec(`UPDATE replays SET state = 'done', done = 3, ended_at = now() WHERE state = 'running'`)
+			},
+			"2 to be replayed",
+		},
 		"dead": {
 			func(s *shop, day time.Time) { s.store.inbox(day, "dead") },
 			func(s *shop, _ time.Time) { s.store.exec(`UPDATE inbox SET state = 'done'`) },
@@ -161,6 +172,27 @@ func TestSettledByHand(t *testing.T) {
 	s.store.inbox(s.day(42), "dead")
 	lines = s.run(func(cfg *retention.Config) { cfg.Settled = []time.Time{s.day(42)} })
 	require.Contains(t, lines["store "+name("outbox", s.day(42))], "kept: 1 not published", "nothing else is settled")
+}
+
+// The items of a replay that has long been over go, and its row stays; those of a
+// young one, or one that goes on, stay.
+func TestForgetsOldReplays(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for _, state := range []string{"cancelled", "running"} {
+		s.store.replay(s.today, state, 0, uuid.New())
+		s.store.replay(s.today, state, 0, uuid.New())
+	}
+	s.store.exec(`UPDATE replays SET asked_at = now() - interval '46 days', ended_at = ended_at - interval '46 days' WHERE turn IN (1, 3)`)
+	count := func(table string) (n int) {
+		require.NoError(t, s.store.conn.QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n))
+		return n
+	}
+	s.run(dry)
+	require.Equal(t, 4, count("replay_items"))
+	s.run()
+	require.Equal(t, 3, count("replay_items"))
+	require.Equal(t, 4, count("replays"))
 }
 
 // What is past RecordDays waits for the outbox of its day, in either database.
