@@ -30,6 +30,28 @@
 // order in which they were parked, and those that come meanwhile behind them. While
 // nothing at all is accepted, nothing is parked for failing: that is an outage.
 //
+// # Replays
+//
+// A replay publishes events of the outbox once more: a row of the table replays, and
+// its items, which the active relay carries out, one replay at a time. Its events go
+// through the same lanes, so that at most one entry of a group is in flight, live or
+// replayed. They carry the attribute replay and a deduplication id of the event and the
+// replay, so that SNS takes them as new, and drops what one replay sends twice.
+//
+// The events of one replay keep their order within a group, by seq; so do the live
+// ones, by commit. Between the two there is none but this: what is replayed was
+// published before, so a group that is live and replayed at once shows older events
+// between newer ones, to all that do not skip what they have handled. An event that was
+// not published yet may so come by its replay before the stream brings it, which then
+// publishes it all the same.
+//
+// A live event waits for the items of its group that are in its lane: one second of
+// the replay's rate, and never more than 2,000. How far a replay is stands in its row,
+// up to the first item that is not dealt with; a crash repeats what is behind that, at
+// most 2,000 items. A replay parks nothing and is held up by no group for longer than
+// HoldAfter: what cannot be published has its error, and the rest goes on. While the
+// outbox is swept no replay goes on.
+//
 // # Duplicates
 //
 // A crash between SNS's answer and the ledger's commit, a lost answer, or a

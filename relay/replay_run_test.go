@@ -266,7 +266,7 @@ func TestReplayOfWhatIsNotPublished(t *testing.T) {
 	o.settled()
 	r := o.replays()
 	_, err := r.Start(o.ctx, ops.ReplaySelection{Events: bad}, ops.ReplayOptions{})
-	require.ErrorIs(t, err, ops.ErrNothingSelected)
+	require.ErrorIs(t, err, ops.ErrMissing)
 	require.ErrorContains(t, err, "1 are parked: --parked replays them")
 	o.awaitReplay(r, o.replay(r, 0, ops.ReplaySelection{Parked: true}), "done")
 	require.Equal(t, 1, o.count(`parked JOIN ledger USING (day, event_id) WHERE state = 'sent' AND asked_by = 'somebody' AND outcome = 'published' AND message_id <> ''`))

@@ -118,6 +118,9 @@ func printReplay(w io.Writer, s ops.ReplayState, failures []ops.ReplayFailure) {
 	if s.CancelledBy != "" {
 		t.AppendRow(table.Row{"cancelled", visible(s.CancelledBy)})
 	}
+	if s.ResumedBy != "" {
+		t.AppendRow(table.Row{"resumed", visible(s.ResumedBy)})
+	}
 	if s.Ahead > 0 {
 		t.AppendRow(table.Row{"before it", s.Ahead})
 	}

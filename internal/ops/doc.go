@@ -52,10 +52,22 @@
 // crash, also when nobody waits for it. Who asked, when, and why something was
 // skipped is kept.
 //
+// # Replays
+//
+// A replay is a row with its items, which the active relay carries out; see its
+// package. Start selects, plans and writes in one transaction, State tells how far it
+// is, Cancel and Resume change the row. Selecting needs temporary tables, and none of
+// it grows with what is selected but those. The row stays as the record of who replayed
+// what, and how it ended.
+//
+// Without more, a selection means what is published. What is parked by itself and what
+// the ledger does not know is replayed when asked for, and recorded as published then.
+// What is held with its group is not: that is for Send.
+//
 // # Rights
 //
 // The databases are used as schema.RoleMaintenance, which reads the tables about
-// events and changes what a redrive, a Send and a Skip change. In SQS it takes the
+// events and changes what a redrive, a Send, a Skip and a replay change. In SQS it takes the
 // rights to receive, delete, change visibility, purge and send on the dead-letter
 // queues and to send on the consumers' queues.
 //

@@ -65,7 +65,8 @@ type ReplayState struct {
 	AskedBy     string          `json:"askedBy"`
 	AskedAt     time.Time       `json:"askedAt"`
 	StartedAt   *time.Time      `json:"startedAt,omitempty"`
-	CancelledBy string          `json:"cancelledBy,omitempty"`
+	CancelledBy string          `json:"cancelledBy,omitempty"` // the last time
+	ResumedBy   string          `json:"resumedBy,omitempty"`
 	EndedAt     *time.Time      `json:"endedAt,omitempty"`
 	// Ahead is how many replays come before this one.
 	Ahead int `json:"ahead"`
@@ -76,7 +77,7 @@ func (s ReplayState) Over() bool { return s.State == "done" || s.State == "cance
 
 const replayColumns = `r.id, r.state, r.events, r.done,
 	(SELECT count(*) FROM replay_items i WHERE i.replay_id = r.id AND i.error IS NOT NULL AND i.place <= r.done),
-	coalesce(r.consumer, ''), r.force, r.rate, r.selection, r.asked_by, r.asked_at, r.started_at, coalesce(r.cancelled_by, ''), r.ended_at,
+	coalesce(r.consumer, ''), r.force, r.rate, r.selection, r.asked_by, r.asked_at, r.started_at, coalesce(r.cancelled_by, ''), coalesce(r.resumed_by, ''), r.ended_at,
 	CASE WHEN r.state = 'waiting' THEN (SELECT count(*) FROM replays o WHERE o.state = 'running' OR o.state = 'waiting' AND o.turn < r.turn) ELSE 0 END`
 
 // List lists the replays, the newest first.
@@ -152,7 +153,7 @@ func (r *Replays) Cancel(ctx context.Context, id uuid.UUID) (ReplayState, error)
 // Resume has a cancelled replay go on from where it was. One that is under way goes
 // on by itself, and one that is done has nothing left.
 func (r *Replays) Resume(ctx context.Context, id uuid.UUID) (ReplayState, error) {
-	tag, err := r.cfg.DB.Exec(ctx, `UPDATE replays SET state = 'waiting', cancelled_by = NULL, ended_at = NULL WHERE id = $1 AND state = 'cancelled'`, id)
+	tag, err := r.cfg.DB.Exec(ctx, `UPDATE replays SET state = 'waiting', resumed_by = $2, ended_at = NULL WHERE id = $1 AND state = 'cancelled'`, id, r.cfg.By)
 	if err != nil {
 		return ReplayState{}, fmt.Errorf("resume replay %s: %w", id, err)
 	}

@@ -66,8 +66,11 @@ type PlannedEvent struct {
 	Does map[string]string `json:"does"`
 }
 
-// ErrNothingSelected is that no event meets a selection.
-var ErrNothingSelected = errors.New("no event is selected")
+// Why there is nothing to replay, or not all that is meant.
+var (
+	ErrNothingSelected = errors.New("no event is selected")
+	ErrMissing         = errors.New("events are named that cannot be replayed")
+)
 
 // Plan says what a replay of the selection would do, and changes nothing.
 func (r *Replays) Plan(ctx context.Context, s ReplaySelection, o ReplayOptions) (ReplayPlan, error) {
@@ -289,8 +292,8 @@ func (p *planning) missing(ctx context.Context) error {
 	if _, err := pgx.ForEachRow(rows, []any{&id, &why}, func() error { all = append(all, id.String()+" ("+why+")"); return nil }); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %d of the events that are named cannot be replayed: %s: name others, or leave them out with --skip-missing%s",
-		ErrNothingSelected, p.plan.Missing, strings.Join(all, ", "), leftOut(p.plan.LeftOut))
+	return fmt.Errorf("%w: %d: %s: leave them out, yourself or with --skip-missing%s",
+		ErrMissing, p.plan.Missing, strings.Join(all, ", "), leftOut(p.plan.LeftOut))
 }
 
 // write writes the replay and its items.

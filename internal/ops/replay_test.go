@@ -150,21 +150,21 @@ func TestReplayRefuses(t *testing.T) {
 	unknown := uuid.New()
 	early, late := time.Now().Add(-time.Hour), time.Now()
 	for want, s := range map[string]ops.ReplaySelection{
-		"say which events":                                            {},
-		"runs backwards":                                              {Since: &late, Until: &early},
-		"exclude each other":                                          {Parked: true, Unpublished: true},
-		`no event type is called "order.eaten"`:                       {Types: []string{"order.eaten"}},
-		`no consumer "cook"`:                                          {Unhandled: "cook"},
-		`line 2 of f is not an event id: "x\x1b[31m"`:                 {IDs: strings.NewReader(ids[3].String() + "\nx\x1b[31m"), IDsFile: "f"},
-		"line 1 of f is not an event id: it is far":                   {IDs: strings.NewReader(strings.Repeat("x", 1<<20)), IDsFile: "f"},
-		"read f: unexpected EOF":                                      {IDs: io.MultiReader(strings.NewReader(ids[3].String()+"\n"), failing{}), IDsFile: "f"},
-		unknown.String() + " (the outbox does not hold it)":           {Events: []uuid.UUID{ids[3], unknown}},
-		ids[0].String() + " (held)":                                   {Events: ids[:1]},
-		"1 are parked: --parked replays them":                         {Groups: []string{"CP-2"}},
-		ids[2].String() + " (unpublished)":                            {Events: ids[2:3]},
-		ids[3].String() + " (it does not meet the rest of the select": {Events: ids[3:4], SKU: "CP-9"},
-		"no event is selected":                                        {SKU: "CP-9"},
-		"1 are published already":                                     {Unpublished: true, Groups: []string{"CP-4"}},
+		"say which events":                                  {},
+		"runs backwards":                                    {Since: &late, Until: &early},
+		"exclude each other":                                {Parked: true, Unpublished: true},
+		`no event type is called "order.eaten"`:             {Types: []string{"order.eaten"}},
+		`no consumer "cook"`:                                {Unhandled: "cook"},
+		`line 2 of f is not an event id: "x\x1b[31m"`:       {IDs: strings.NewReader(ids[3].String() + "\nx\x1b[31m"), IDsFile: "f"},
+		"line 1 of f is not an event id: it is far":         {IDs: strings.NewReader(strings.Repeat("x", 1<<20)), IDsFile: "f"},
+		"read f: unexpected EOF":                            {IDs: io.MultiReader(strings.NewReader(ids[3].String()+"\n"), failing{}), IDsFile: "f"},
+		unknown.String() + " (the outbox does not hold it)": {Events: []uuid.UUID{ids[3], unknown}},
+		"events are named that cannot be replayed: 1: " + ids[0].String() + " (held)": {Events: ids[:1]},
+		"1 are parked: --parked replays them":                                         {Groups: []string{"CP-2"}},
+		ids[2].String() + " (unpublished)":                                            {Events: ids[2:3]},
+		ids[3].String() + " (it does not meet the rest of the select":                 {Events: ids[3:4], SKU: "CP-9"},
+		"no event is selected":                                                        {SKU: "CP-9"},
+		"1 are published already":                                                     {Unpublished: true, Groups: []string{"CP-4"}},
 	} {
 		_, err := w.replays.Start(t.Context(), s, ops.ReplayOptions{})
 		require.ErrorContains(t, err, want)
@@ -259,7 +259,7 @@ func TestReplayAudit(t *testing.T) {
 	require.Equal(t, []any{"ads", true, 7, "me"}, []any{all[1].Consumer, all[1].Force, all[1].Rate, all[1].AskedBy})
 	resumed, err := w.replays.Resume(t.Context(), *first.ID)
 	require.NoError(t, err)
-	require.Equal(t, "waiting", resumed.State)
+	require.Equal(t, []string{"waiting", "me", "me"}, []string{resumed.State, resumed.CancelledBy, resumed.ResumedBy})
 	require.Zero(t, resumed.Ahead, "it has its turn back")
 	for _, do := range []func() error{
 		func() error { _, err := w.replays.State(t.Context(), ids[0]); return err },

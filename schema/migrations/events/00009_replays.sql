@@ -23,6 +23,7 @@ CREATE TABLE replays (
     asked_at     timestamptz NOT NULL DEFAULT now(),
     started_at   timestamptz,
     cancelled_by text,
+    resumed_by   text,
     ended_at     timestamptz,
     CHECK ((state IN ('done', 'cancelled')) = (ended_at IS NOT NULL)),
     CHECK (state <> 'done' OR done = events)
@@ -40,7 +41,7 @@ CREATE TABLE replay_items (
 CREATE INDEX replay_items_errors ON replay_items (replay_id, place) WHERE error IS NOT NULL;
 
 GRANT SELECT, INSERT ON replays, replay_items TO restock_maintenance;
-GRANT UPDATE (state, cancelled_by, ended_at) ON replays TO restock_maintenance;
+GRANT UPDATE (state, cancelled_by, resumed_by, ended_at) ON replays TO restock_maintenance;
 GRANT SELECT ON replays, replay_items TO restock_relay;
 GRANT UPDATE (state, done, started_at, ended_at) ON replays TO restock_relay;
 GRANT UPDATE (error) ON replay_items TO restock_relay;
