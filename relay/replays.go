@@ -43,50 +43,89 @@ func (l *ledger) nextReplay(ctx context.Context) (*replay, error) {
 }
 
 // items reads up to n items of a replay behind a place. What the outbox does not hold
-// any more comes as an entry that says so. LIMIT keeps the look-ups in one partition
-// each, whatever is known of the sizes of tables.
+// any more comes as an entry that says so.
 func (l *ledger) items(ctx context.Context, replay uuid.UUID, behind int64, n int) ([]*entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
-	rows, err := l.pool.Query(ctx, `SELECT i.place, i.day, i.event_id, i.error IS NOT NULL, coalesce(o.seq, 0), coalesce(o.message_group, ''),
-			o.type, o.subject, o.attributes::text, o.body, o.traceparent, l.outcome IS DISTINCT FROM 'published'
-		FROM (SELECT * FROM replay_items WHERE replay_id = $1 AND place > $2 ORDER BY place LIMIT $3) i
-		LEFT JOIN LATERAL (SELECT * FROM outbox o WHERE o.day = i.day AND o.id = i.event_id LIMIT 1) o ON true
-		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.day = i.day AND l.event_id = i.event_id LIMIT 1) l ON true
-		ORDER BY i.place`, replay, behind, n)
+	rows, err := l.pool.Query(ctx, `SELECT place, day, event_id, error IS NOT NULL FROM replay_items
+		WHERE replay_id = $1 AND place > $2 ORDER BY place LIMIT $3`, replay, behind, n)
+	if err != nil {
+		return nil, fmt.Errorf("load items of a replay: %w", err)
+	}
+	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*entry, error) {
+		e := &entry{item: &item{}}
+		return e, row.Scan(&e.item.place, &e.day, &e.id, &e.item.failed)
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("load items of a replay: %w", err)
+	case len(entries) == 0:
+		return nil, errors.New("load items of a replay: there are fewer than it says: cancel it")
+	}
+	loaded, err := l.fill(ctx, entries)
 	if err != nil {
 		return nil, fmt.Errorf("load events to replay: %w", err)
 	}
-	var entries []*entry
-	memory := 0
-	var e entry
-	var i item
-	var typ, subject, attributes, body, traceparent *string
-	_, err = pgx.ForEachRow(rows, []any{
-		&i.place, &e.day, &e.id, &i.failed, &e.seq, &e.group, &typ, &subject, &attributes, &body, &traceparent, &i.unrecorded,
-	}, func() error {
-		if memory >= replayBytes {
-			return errEnough
+	return entries[:loaded], nil
+}
+
+// fill reads the events of items, until they are of the size of a load, and returns of
+// how many. It asks by the day, so that each question concerns one partition, and with
+// LIMIT, so that events are looked up one by one whatever is known of the tables' sizes.
+func (l *ledger) fill(ctx context.Context, entries []*entry) (loaded int, err error) {
+	batch := &pgx.Batch{}
+	for from := 0; from < len(entries); {
+		to, ids := from, []uuid.UUID(nil)
+		for ; to < len(entries) && entries[to].day.Equal(entries[from].day); to++ {
+			ids = append(ids, entries[to].id)
 		}
-		one := &entry{day: e.day, id: e.id, seq: e.seq, group: e.group, item: &item{place: i.place, failed: i.failed, unrecorded: i.unrecorded}}
-		entries = append(entries, one)
-		if typ == nil {
-			one.parked, one.memory = errors.New("the outbox does not hold it any more"), entryOverhead
-			return nil
-		}
-		one.row = loadedRow(typ, subject, attributes, body, traceparent)
-		err := one.measure()
-		one.size += replayAttributeBytes
-		memory += one.memory
-		return err
-	})
-	switch {
-	case err != nil && !errors.Is(err, errEnough):
-		return nil, fmt.Errorf("load events to replay: %w", err)
-	case len(entries) == 0:
-		return nil, errors.New("load events to replay: there are fewer items than the replay says: cancel it")
+		batch.Queue(`SELECT coalesce(o.seq, 0), coalesce(o.message_group, ''), o.type, o.subject, o.attributes::text, o.body, o.traceparent, l.outcome IS DISTINCT FROM 'published'
+			FROM unnest($2::uuid[]) WITH ORDINALITY k (id, n)
+			LEFT JOIN LATERAL (SELECT * FROM outbox o WHERE o.day = $1 AND o.id = k.id LIMIT 1) o ON true
+			LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.day = $1 AND l.event_id = k.id LIMIT 1) l ON true
+			ORDER BY k.n`, entries[from].day, ids)
+		from = to
 	}
-	return entries, nil
+	results := l.pool.SendBatch(ctx, batch)
+	defer func() {
+		if closed := results.Close(); err == nil {
+			err = closed
+		}
+	}()
+	memory := 0
+	for range batch.Len() {
+		rows, err := results.Query()
+		if err != nil {
+			return 0, err
+		}
+		var typ, subject, attributes, body, traceparent *string
+		var e entry
+		var unrecorded bool
+		_, err = pgx.ForEachRow(rows, []any{&e.seq, &e.group, &typ, &subject, &attributes, &body, &traceparent, &unrecorded}, func() error {
+			if memory >= replayBytes {
+				return errEnough
+			}
+			one := entries[loaded]
+			loaded++
+			one.seq, one.group, one.item.unrecorded = e.seq, e.group, unrecorded
+			if typ == nil {
+				one.parked, one.memory = errors.New("the outbox does not hold it any more"), entryOverhead
+				return nil
+			}
+			one.row = loadedRow(typ, subject, attributes, body, traceparent)
+			err := one.measure()
+			one.size += replayAttributeBytes
+			memory += one.memory
+			return err
+		})
+		if errors.Is(err, errEnough) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return loaded, nil
 }
 
 // queueReplayed writes how far a replay is and what came of its items, all of one
