@@ -46,7 +46,7 @@ func (a *API) endpoint(route string, h endpoint) http.Handler {
 			c.write(status, "application/json", answer)
 		}
 		took := time.Since(start)
-		a.metrics.observe(route, status, took)
+		a.metrics.observe(route, r.Method, status, took)
 		a.logCall(c, route, status, took, err)
 	})
 }

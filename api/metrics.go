@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/restock-dev/restock/internal/service"
 )
 
 // Outcomes of a checkout and of a callback, as labels.
@@ -27,7 +29,7 @@ const (
 // metrics are what the API counts. Every label has a handful of values, none of
 // which a client can choose.
 type metrics struct {
-	requests       *prometheus.HistogramVec // route, class
+	requests       *prometheus.HistogramVec // route, method, class
 	checkouts      *prometheus.CounterVec   // outcome
 	callbacks      *prometheus.CounterVec   // outcome
 	replenishments prometheus.Counter
@@ -43,9 +45,9 @@ func newMetrics(reg prometheus.Registerer, pool *pgxpool.Pool) (*metrics, error)
 	m := &metrics{
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "restock_api_request_seconds",
-			Help:    "Time to answer a request, by route and class of status.",
+			Help:    "Time to answer a request, by route, method and class of status.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-		}, []string{"route", "class"}),
+		}, []string{"route", "method", "class"}),
 		checkouts:      counter("checkouts_total", "Checkouts by outcome.", "outcome"),
 		callbacks:      counter("callbacks_total", "Callbacks of the factory by outcome; conflict is another count than the one delivered.", "outcome"),
 		replenishments: prometheus.NewCounter(prometheus.CounterOpts{Name: "restock_api_replenishments_opened_total", Help: "Replenishments that failed checkouts opened."}),
@@ -53,28 +55,37 @@ func newMetrics(reg prometheus.Registerer, pool *pgxpool.Pool) (*metrics, error)
 		retries:        counter("retries_total", "Transactions run again after a definite rollback, by reason.", "reason"),
 		panics:         prometheus.NewCounter(prometheus.CounterOpts{Name: "restock_api_panics_total", Help: "Handlers that panicked."}),
 	}
-	all := append([]prometheus.Collector{m.requests, m.checkouts, m.callbacks, m.replenishments, m.ambiguous, m.retries, m.panics}, poolMetrics(pool)...)
+	all := append([]prometheus.Collector{m.requests, m.checkouts, m.callbacks, m.replenishments, m.ambiguous, m.retries, m.panics}, service.PoolMetrics("api", pool)...)
 	for _, c := range all {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	m.show()
 	return m, nil
 }
 
-func poolMetrics(pool *pgxpool.Pool) []prometheus.Collector {
-	return []prometheus.Collector{
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "restock_api_pool_waits_total", Help: "Times that a request waited for a database connection."},
-			func() float64 { return float64(pool.Stat().EmptyAcquireCount()) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "restock_api_pool_wait_seconds_total", Help: "Time that requests waited for a database connection."},
-			func() float64 { return pool.Stat().EmptyAcquireWaitTime().Seconds() }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "restock_api_pool_connections", Help: "Database connections in use."},
-			func() float64 { return float64(pool.Stat().AcquiredConns()) }),
+// show makes the series of every label value that is known beforehand, at 0: a series
+// that begins with its first event hides that event from increase().
+func (m *metrics) show() {
+	for _, outcome := range []string{outcomeBought, outcomeShort, outcomeInvalid, outcomeUnavailable, outcomeUnsure, outcomeError} {
+		m.checkouts.WithLabelValues(outcome)
+	}
+	for _, outcome := range []string{outcomeDelivered, outcomeRepeated, outcomeConflict, outcomeForbidden, outcomeInvalid, outcomeUnavailable, outcomeUnsure, outcomeError} {
+		m.callbacks.WithLabelValues(outcome)
+	}
+	for _, reason := range []string{retryDeadlock, retrySerialization, retryConnection, retryPartition} {
+		m.retries.WithLabelValues(reason)
 	}
 }
 
-func (m *metrics) observe(route string, status int, took time.Duration) {
-	m.requests.WithLabelValues(route, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
+func (m *metrics) observe(route, method string, status int, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		method = "other" // the client's own invention
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
 }
 
 // outcomeOf is the label of a request that ended in a problem.

@@ -149,10 +149,12 @@ func TestProbesAndMetrics(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.send("GET", "/readyz", "").status)
 	require.Equal(t, http.StatusOK, s.checkout("").status)
 	require.Equal(t, http.StatusMethodNotAllowed, s.send("POST", "/metrics", "").status)
+	require.Equal(t, http.StatusMethodNotAllowed, s.send("BREW", "/checkout", "").status)
 	metrics := s.send("GET", "/metrics", "")
 	require.Equal(t, http.StatusOK, metrics.status)
 	require.Contains(t, metrics.raw, `restock_api_checkouts_total{outcome="bought"} 1`)
-	require.Contains(t, metrics.raw, `restock_api_request_seconds_count{class="2xx",route="/checkout"} 1`)
+	require.Contains(t, metrics.raw, `restock_api_request_seconds_count{class="2xx",method="POST",route="/checkout"} 1`)
+	require.Contains(t, metrics.raw, `restock_api_request_seconds_count{class="4xx",method="other",route="/checkout"} 1`)
 	s.requireLint()
 
 	s.exec(`DO $$ DECLARE p text; BEGIN

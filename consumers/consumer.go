@@ -147,7 +147,8 @@ func New(cfg Config) (*Worker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("consumer %q: %w", cfg.Interest.Consumer, err)
 	}
-	m, err := newMetrics(cfg.Interest.Consumer, cfg.Metrics)
+	p := &progress{now: time.Now}
+	m, err := newMetrics(cfg.Interest, cfg.Metrics, p)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func New(cfg Config) (*Worker, error) {
 	q := &queue{client: cfg.SQS, url: cfg.QueueURL, dlqURL: cfg.DLQURL, wait: max(cfg.Wait, 0), visibility: cfg.Visibility}
 	w := &Worker{
 		cfg: cfg, queue: q, metrics: m, log: log,
-		renewer: newRenewer(q, m, log),
+		renewer: newRenewer(q, m, p, log),
 		intake:  newIntake(cfg.Concurrency),
 		slots:   make(chan struct{}, cfg.Concurrency),
 	}
@@ -248,6 +249,7 @@ func (w *Worker) step(ctx, work context.Context, h *held) (delay time.Duration, 
 // whether the message is through, and if not how long it is to wait.
 func (w *Worker) settle(ctx context.Context, h *held) (delay time.Duration, through bool) {
 	r := w.processor.process(ctx, h.message)
+	w.renewer.progress.finished()
 	w.noteInbox(r)
 	if !r.verdict.acknowledged() {
 		return r.delay, false

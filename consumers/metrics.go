@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/restock-dev/restock/schema"
 )
 
 // metrics are one worker's. Each carries the label consumer.
@@ -26,7 +28,7 @@ type metrics struct {
 
 // newMetrics registers the metrics of one consumer; a nil registerer keeps them
 // unseen.
-func newMetrics(consumer string, to prometheus.Registerer) (*metrics, error) {
+func newMetrics(in schema.Interest, to prometheus.Registerer, p *progress) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "restock", Subsystem: "consumer", Name: name, Help: help}, labels)
 	}
@@ -62,15 +64,37 @@ func newMetrics(consumer string, to prometheus.Registerer) (*metrics, error) {
 	all := []prometheus.Collector{
 		m.messages, m.attempts, m.uncertain, m.handleSeconds, m.inversions, m.circuit, m.inboxUp, m.inFlight, m.polls,
 		m.receives, m.received, m.renewals, m.deletes, m.deadLetters,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "restock", Subsystem: "consumer", Name: "stalled_seconds",
+			Help: "For how long messages have been in hand without an attempt that ended; 0 while there are none."},
+			func() float64 { return p.stalled().Seconds() }),
 	}
+	m.show(in.Types)
 	if to == nil {
 		return m, nil
 	}
-	to = prometheus.WrapRegistererWith(prometheus.Labels{"consumer": consumer}, to)
+	to = prometheus.WrapRegistererWith(prometheus.Labels{"consumer": in.Consumer}, to)
 	for _, c := range all {
 		if err := to.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics of consumer %s: %w", consumer, err)
+			return nil, fmt.Errorf("register metrics of consumer %s: %w", in.Consumer, err)
 		}
 	}
 	return m, nil
+}
+
+// show makes the series of every label value that is known beforehand, at 0: a series
+// that begins with its first event hides that event from increase().
+func (m *metrics) show(wanted []string) {
+	for _, v := range []verdict{handled, duplicate, unwanted, dead, failed, busy, deferred} {
+		m.messages.WithLabelValues(string(v))
+	}
+	for vec, results := range map[*prometheus.CounterVec][]string{
+		m.receives: {"messages", "empty", "error"}, m.renewals: {"ok", "error"}, m.deletes: {"ok", "error", "lost"}, m.deadLetters: {"ok", "error"},
+	} {
+		for _, result := range results {
+			vec.WithLabelValues(result)
+		}
+	}
+	for _, eventType := range wanted {
+		m.inversions.WithLabelValues(eventType)
+	}
 }

@@ -15,6 +15,8 @@ type renewer struct {
 	queue   *queue
 	metrics *metrics
 	log     zerolog.Logger
+	// progress is told how many messages are in hand.
+	progress *progress
 
 	// calling is held while a renewal is under way, so that none lands on a message
 	// after it was put back.
@@ -23,8 +25,8 @@ type renewer struct {
 	inHand  map[*held]struct{}
 }
 
-func newRenewer(q *queue, m *metrics, log zerolog.Logger) *renewer {
-	return &renewer{queue: q, metrics: m, log: log, inHand: make(map[*held]struct{})}
+func newRenewer(q *queue, m *metrics, p *progress, log zerolog.Logger) *renewer {
+	return &renewer{queue: q, metrics: m, log: log, progress: p, inHand: make(map[*held]struct{})}
 }
 
 // run renews at every tick until ctx ends.
@@ -66,7 +68,7 @@ func (r *renewer) add(messages []*held) {
 	for _, h := range messages {
 		r.inHand[h] = struct{}{}
 	}
-	r.metrics.inFlight.Set(float64(len(r.inHand)))
+	r.count()
 }
 
 // forget lets go of messages that are deleted.
@@ -76,7 +78,12 @@ func (r *renewer) forget(messages []*held) {
 	for _, h := range messages {
 		delete(r.inHand, h)
 	}
+	r.count()
+}
+
+func (r *renewer) count() {
 	r.metrics.inFlight.Set(float64(len(r.inHand)))
+	r.progress.hold(len(r.inHand))
 }
 
 // release lets go of messages that are about to be put back, after a renewal that

@@ -738,3 +738,21 @@ func TestRunSaysThatTheDatabaseIsNotThere(t *testing.T) {
 	worker := w.prepare(&recorder{})
 	require.ErrorContains(t, worker.Run(t.Context()), "consumer factory: ensure partitions")
 }
+
+// TestProgress: a handler that never comes back shows; an idle worker does not.
+func TestProgress(t *testing.T) {
+	w := setup(t)
+	release := make(chan struct{})
+	r := w.start(handlerFunc(func(context.Context, consumers.Delivery) (consumers.Effect, error) {
+		<-release
+		return consumers.Effect{}, nil
+	}), func(c *consumers.Config) { c.Lease = 100 * time.Millisecond })
+	require.NoError(t, r.Progress())
+	e := w.request()
+	w.eventually("it is stuck", func() bool { return r.Progress() != nil })
+	require.ErrorContains(t, r.Progress(), "consumer factory has messages in hand")
+	require.Positive(t, r.metric(w, "stalled_seconds"))
+	close(release)
+	w.await(e.ID, "done")
+	w.eventually("it goes on", func() bool { r.comeBack(w); return r.Progress() == nil })
+}

@@ -13,7 +13,7 @@ const slotTimeout = time.Minute
 // heal does what was decided, and returns when all that has gone past the slot is
 // in the ledger. It ends as a stream does when ctx ends or the lock is lost.
 func (r *Relay) heal(ctx context.Context, g *guard, l *ledger, parked *groups, p publication, due remedy) error {
-	r.state.Store("sweeping")
+	r.state.Store(sweeping)
 	live, fail := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() {
@@ -63,7 +63,7 @@ func (r *Relay) sweep(ctx, live context.Context, g *guard, l *ledger, parked *gr
 	defer cancel()
 	w, hb := newWindow(r.cfg.Window), newHeartbeat(r.cfg, r.pool)
 	pipeline := newPipeline(r.cfg, l, w, r.metrics, 0, hb.read, g.holds)
-	pipeline.groups = parked
+	pipeline.groups, pipeline.moved = parked, &r.moved
 	r.current.Store(&session{w, pipeline, hb})
 	defer r.missedSince.Store(0)
 	chunks, drained := make(chan []change), make(chan error)

@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/restock-dev/restock/internal/service"
 )
 
 // metrics are the relay's, each with the label slot.
@@ -56,18 +58,17 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 	}
 	gaugeFunc("publish_lag_seconds", "Age of the oldest commit with an event not yet published or parked; 0 when there is none.",
 		func() float64 { return r.PublishLag().Seconds() })
-	gaugeFunc("read_lag_seconds", "How far reading is behind the database, by the heartbeat.", func() float64 {
-		if s := r.current.Load(); s != nil {
-			return s.heartbeat.readLag().Seconds()
-		}
-		return 0
-	})
+	gaugeFunc("read_lag_seconds", "How far reading is behind the database, by the heartbeat.",
+		func() float64 { return r.readLag().Seconds() })
+	gaugeFunc("stalled_seconds", "How long nothing was recorded or confirmed although events wait, or the database could not be streamed from; 0 while idle or standing by.",
+		func() float64 { return r.stand().stalled().Seconds() })
 	gaugeFunc("window_bytes", "Memory of the events between being read and being recorded.", func() float64 {
 		if s := r.current.Load(); s != nil {
 			return float64(s.window.bytes())
 		}
 		return 0
 	})
+	reg.MustRegister(service.PoolMetrics("relay", r.pool)...)
 	seconds := prometheus.ExponentialBuckets(0.0005, 2, 15)
 	return &metrics{
 		active:         gauge("active", "1 while this relay holds the slot and streams, else 0."),

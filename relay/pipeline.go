@@ -53,7 +53,8 @@ type pipeline struct {
 	replays *replaying // nil where none are carried out
 
 	confirmedLSN atomic.Uint64
-	oldestNanos  atomic.Int64 // commit time of the oldest unfinished transaction; 0 is none
+	oldestNanos  atomic.Int64  // commit time of the oldest unfinished transaction; 0 is none
+	moved        *atomic.Int64 // when something was last recorded or confirmed
 }
 
 // books is the ledger, as the pipeline needs it.
@@ -84,6 +85,7 @@ func newPipeline(cfg Config, l books, w *window, m *metrics, confirmed pglogrepl
 		holdAfter: cfg.HoldAfter,
 		lanes:     newLanes(), groups: newGroups(), cursor: newCursor(confirmed), throttle: newThrottle(cfg.InFlight, cfg.Backoff),
 		published: make(chan batchResult, cfg.InFlight), recorded: make(chan recordResult), visited: make(chan func()),
+		moved: new(atomic.Int64),
 	}
 	p.confirmedLSN.Store(uint64(confirmed))
 	return p
@@ -451,6 +453,7 @@ func (p *pipeline) record(ctx context.Context) {
 
 // finish moves the cursor past what is durable and gives its memory back.
 func (p *pipeline) finish(ctx context.Context, entries []*entry) {
+	p.moved.Store(time.Now().UnixNano())
 	memory := 0
 	for _, e := range entries {
 		if e.fromStream() {
@@ -467,7 +470,9 @@ func (p *pipeline) finish(ctx context.Context, entries []*entry) {
 
 // share publishes what other goroutines may read.
 func (p *pipeline) share() {
-	p.confirmedLSN.Store(uint64(p.cursor.confirmed()))
+	if confirmed := uint64(p.cursor.confirmed()); p.confirmedLSN.Swap(confirmed) != confirmed {
+		p.moved.Store(time.Now().UnixNano())
+	}
 	p.metrics.parkedGroups.Set(float64(len(p.groups.parked)))
 	oldest, ok := p.cursor.oldest()
 	if !ok {

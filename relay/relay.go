@@ -68,6 +68,9 @@ type Config struct {
 	// WarnBefore and AlarmBefore are how long before the slot would be lost, if it
 	// moved no more, a warning and an error are logged. Defaults 1 h and 10 min.
 	WarnBefore, AlarmBefore time.Duration
+	// StallAfter is how long events may wait while nothing is recorded or confirmed
+	// before Progress fails. Default 2 min.
+	StallAfter time.Duration
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -75,7 +78,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.DSN == "" || c.Slot == "" || c.Publication == "" || c.Publisher == nil:
 		return c, errors.New("relay: DSN, Slot, Publication and Publisher are needed")
 	case c.Window < 0 || c.InFlight < 0 || c.HoldAfter < 0 || c.StopTimeout < 0 || c.HeartbeatEvery < 0 ||
-		c.WALBudget < 0 || c.WarnBefore < 0 || c.AlarmBefore < 0:
+		c.WALBudget < 0 || c.WarnBefore < 0 || c.AlarmBefore < 0 || c.StallAfter < 0:
 		return c, errors.New("relay: a limit is below 0")
 	case c.SenderTimeout != 0 && c.SenderTimeout < time.Second:
 		return c, errors.New("relay: SenderTimeout is below 1 s")
@@ -88,6 +91,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.HeartbeatEvery, 10*time.Second)
 	setDefault(&c.WarnBefore, time.Hour)
 	setDefault(&c.AlarmBefore, 10*time.Minute)
+	setDefault(&c.StallAfter, 2*time.Minute)
 	setDefault(&c.Backoff.Max, 5*time.Second)
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -114,10 +118,12 @@ type Relay struct {
 	pool    *pgxpool.Pool
 	metrics *metrics
 	current atomic.Pointer[session] // the last one stays, so that lag goes on growing between two
-	state   atomic.Value            // string: starting, standby, sweeping, active, recovering, waiting
-	stale   string                  // why the slot's WAL cannot be read; for one session after another
+	state   state
+	stale   string // why the slot's WAL cannot be read; for one session after another
 	// missedSince is when the oldest event under sweep was committed, 0 when there is none.
 	missedSince atomic.Int64
+	// moved is when something was last recorded or confirmed, in nanoseconds.
+	moved atomic.Int64
 }
 
 // New checks cfg and prepares a relay. It does not touch the database yet.
@@ -140,6 +146,7 @@ func New(cfg Config) (*Relay, error) {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	r := &Relay{cfg: cfg, pool: pool}
+	r.moved.Store(time.Now().UnixNano())
 	r.state.Store("starting")
 	r.metrics = newMetrics(cfg, r)
 	return r, nil
@@ -220,7 +227,7 @@ type session struct {
 // in the ledger whatever this one published.
 func (r *Relay) session(ctx context.Context) error {
 	g, err := openGuard(ctx, r.cfg, func() {
-		r.state.Store("standby")
+		r.state.Store(standby)
 		r.cfg.Logger.Info().Msg("another relay is active: standing by")
 	})
 	if err != nil {
@@ -273,7 +280,7 @@ func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups,
 	hb := newHeartbeat(r.cfg, r.pool)
 	w := newWindow(r.cfg.Window)
 	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read, g.holds)
-	p.groups, p.replays = parked, &replaying{}
+	p.groups, p.replays, p.moved = parked, &replaying{}, &r.moved
 	l.promise.wanted = p.confirmed
 	l.promise.given(max(confirmed, found.mark.promised))
 	read, skipped := make(chan []change), make(chan []change)
@@ -336,7 +343,7 @@ func (r *Relay) hard(ctx context.Context) (context.Context, context.CancelFunc) 
 
 func (r *Relay) begin(s *session, confirmed pglogrepl.LSN) {
 	r.current.Store(s)
-	r.state.Store("active")
+	r.state.Store(active)
 	r.metrics.active.Set(1)
 	r.metrics.sessions.Inc()
 	r.cfg.Logger.Info().Stringer("from", confirmed).Msg("relaying")
@@ -372,8 +379,8 @@ func (r *Relay) PublishLag() time.Duration {
 
 // Ready is nil while the relay streams. Safe for concurrent use.
 func (r *Relay) Ready(context.Context) error {
-	if state := r.state.Load().(string); state != "active" {
-		return errors.New(state)
+	if now, _ := r.state.Load(); now != active {
+		return errors.New(now)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -290,4 +291,31 @@ func TestColumnsByName(t *testing.T) {
 	require.NoError(t, err)
 	want["a"] = append(want["a"], o.each(3, "a")["a"]...)
 	require.Equal(t, want, o.received(6))
+}
+
+// TestProgress: an idle relay progresses, one that publishes nothing does not, and a
+// standby beside it has nothing to do.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	impatient := func(c *relay.Config) { c.StallAfter = 300 * time.Millisecond }
+	r := o.start(impatient)
+	o.commit(event("g", 1))
+	o.settled()
+	require.NoError(t, r.Progress())
+	second := o.start(impatient)
+	o.eventually("the second stands by", func() bool {
+		err := second.Ready(t.Context())
+		return err != nil && err.Error() == "standby"
+	})
+
+	accept := o.refuseAll()
+	o.commit(event("g", 1))
+	o.eventually("it is stuck", func() bool { return r.Progress() != nil })
+	require.ErrorContains(t, r.Progress(), "nothing was recorded or confirmed")
+	require.Positive(t, r.metric(t, "stalled_seconds"))
+	require.NoError(t, second.Progress())
+	require.Zero(t, second.metric(t, "stalled_seconds"))
+	accept()
+	o.eventually("it goes on", func() bool { return r.Progress() == nil })
 }

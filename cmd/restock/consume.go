@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -57,11 +58,11 @@ func (c *consumeCommand) Run(inv *invocation) error {
 		return err
 	}
 	reg, client := newRegistry(), sqs.NewFromConfig(cfg)
-	pools := &pools{}
+	pools := &pools{metrics: reg}
 	defer pools.close()
 	s := supplies{
-		store:      pools.once(inv, "the store", c.DatabaseURL, "--database-url", "RESTOCK_DATABASE_URL"),
-		customers:  pools.once(inv, "the customers database", c.CustomersDatabaseURL, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"),
+		store:      pools.once(inv, "store", c.DatabaseURL, "--database-url", "RESTOCK_DATABASE_URL"),
+		customers:  pools.once(inv, "customers", c.CustomersDatabaseURL, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"),
 		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold, ads: c.ads(sesv2.NewFromConfig(cfg)), marketing: c.marketing(),
 	}
 	all, err := makeConsumers(s, c.names())
@@ -90,6 +91,7 @@ func (c *consumeCommand) Run(inv *invocation) error {
 	}
 	mux := http.NewServeMux()
 	service.Health(mux, allReady(workers), reg)
+	service.Progress(mux, allProgress(workers))
 	return service.Run(inv, append(parts, service.HTTP(ln, mux))...)
 }
 
@@ -109,5 +111,15 @@ func allReady(workers []*consumers.Worker) func(context.Context) error {
 			}
 		}
 		return nil
+	}
+}
+
+func allProgress(workers []*consumers.Worker) func() error {
+	return func() error {
+		var errs []error
+		for _, w := range workers {
+			errs = append(errs, w.Progress())
+		}
+		return errors.Join(errs...)
 	}
 }

@@ -8,6 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/restock-dev/restock/internal/service"
 )
 
 // databaseFlag is the database of one part, as that part's role.
@@ -53,25 +56,40 @@ func newPool(ctx context.Context, url, part string, conns int32) (*pgxpool.Pool,
 }
 
 // pools are the pools of a process that may need one database or the other.
-type pools struct{ made []*pgxpool.Pool }
+type pools struct {
+	metrics prometheus.Registerer
+	made    []*pgxpool.Pool
+}
 
 // once returns what makes the pool of a database, when it is first asked for and
 // the database was reached, and gives the same one ever after. A database that
 // nobody asks for may be missing.
-func (p *pools) once(ctx context.Context, what, url, flag, env string) func() (*pgxpool.Pool, error) {
+func (p *pools) once(ctx context.Context, database, url, flag, env string) func() (*pgxpool.Pool, error) {
 	return sync.OnceValues(func() (*pgxpool.Pool, error) {
 		if url == "" {
 			return nil, missing(flag, env)
 		}
-		if err := reach(ctx, what, url); err != nil {
+		if err := reach(ctx, "the "+database+" database", url); err != nil {
 			return nil, err
 		}
 		pool, err := newPool(ctx, url, "restock_consumers", 16)
-		if err == nil {
-			p.made = append(p.made, pool)
+		if err != nil {
+			return nil, err
 		}
-		return pool, err
+		p.made = append(p.made, pool)
+		return pool, showPool(p.metrics, database, pool)
 	})
+}
+
+// showPool registers the metrics of a pool that consumers share.
+func showPool(reg prometheus.Registerer, database string, pool *pgxpool.Pool) error {
+	reg = prometheus.WrapRegistererWith(prometheus.Labels{"database": database}, reg)
+	for _, c := range service.PoolMetrics("consumer", pool) {
+		if err := reg.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 func (p *pools) close() {

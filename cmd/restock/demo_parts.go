@@ -159,10 +159,11 @@ func (d *demo) startConsumers() error {
 func (d *demo) pool(database, role string) func() (*pgxpool.Pool, error) {
 	return sync.OnceValues(func() (*pgxpool.Pool, error) {
 		pool, err := newPool(d.inv, d.dsn(database, role), "restock_consumers", 16)
-		if err == nil {
-			d.closers = append(d.closers, func() error { pool.Close(); return nil })
+		if err != nil {
+			return nil, err
 		}
-		return pool, err
+		d.closers = append(d.closers, func() error { pool.Close(); return nil })
+		return pool, showPool(d.registry, database, pool)
 	})
 }
 

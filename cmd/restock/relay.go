@@ -25,6 +25,7 @@ type relayCommand struct {
 	SlotAlarm     time.Duration `default:"10m" env:"RESTOCK_SLOT_ALARM" help:"Log an error when the slot would be lost within this time."`
 	HoldAfter     time.Duration `default:"10m" env:"RESTOCK_HOLD_AFTER" help:"How long an event may fail while those of other groups are accepted, before its group is parked."`
 	SenderTimeout time.Duration `default:"30s" env:"RESTOCK_SENDER_TIMEOUT" help:"After so long without a word Postgres lets go of this relay, and a standby takes over."`
+	StallAfter    time.Duration `default:"2m" env:"RESTOCK_STALL_AFTER" help:"How long events may wait while nothing is recorded or confirmed before /progressz says that the relay is stuck."`
 	StockSDK      bool          `name:"stock-sdk" env:"RESTOCK_STOCK_SDK" help:"Leave it to the AWS SDK to write requests and to read answers, at about twice the processor time."`
 }
 
@@ -56,7 +57,7 @@ func (c *relayCommand) Run(inv *invocation) error {
 	r, err := relay.New(relay.Config{
 		DSN: c.DatabaseURL, Slot: slot, Publication: c.Publication, Publisher: publisher,
 		Window: c.Window, InFlight: c.InFlight, HoldAfter: c.HoldAfter, SenderTimeout: c.SenderTimeout,
-		WALBudget: c.WALBudget, WarnBefore: c.SlotWarning, AlarmBefore: c.SlotAlarm,
+		WALBudget: c.WALBudget, WarnBefore: c.SlotWarning, AlarmBefore: c.SlotAlarm, StallAfter: c.StallAfter,
 		Logger: inv.log.With().Str("part", "relay").Logger(), Metrics: reg,
 	})
 	if err != nil {
@@ -68,6 +69,7 @@ func (c *relayCommand) Run(inv *invocation) error {
 	}
 	mux := http.NewServeMux()
 	service.Health(mux, r.Ready, reg)
+	service.Progress(mux, r.Progress)
 	return service.Run(inv, r.Run, service.HTTP(ln, mux))
 }
 

@@ -40,6 +40,26 @@ func Health(mux *http.ServeMux, ready func(context.Context) error, gatherer prom
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 }
 
+// Progression is the body of /progressz.
+type Progression struct {
+	Status string `json:"status"` // "progress" or "stalled"
+	Reason string `json:"reason,omitempty"`
+}
+
+// Progress adds /progressz for a part that works by itself: 200 while it gets on, or
+// has nothing to do; 503 with a [Progression] while it does not although there is
+// work. It is apart from /healthz and /readyz because the cause may be outside, where
+// a restart mends nothing.
+func Progress(mux *http.ServeMux, progress func() error) {
+	mux.HandleFunc("GET /progressz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := progress(); err != nil {
+			answer(w, http.StatusServiceUnavailable, Progression{Status: "stalled", Reason: err.Error()})
+			return
+		}
+		answer(w, http.StatusOK, Progression{Status: "progress"})
+	})
+}
+
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

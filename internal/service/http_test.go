@@ -174,3 +174,19 @@ func TestHealth(t *testing.T) {
 	require.JSONEq(t, `{"status":"not ready","reason":"no partition for tomorrow"}`, ready.Body.String())
 	require.Equal(t, http.StatusOK, get("/healthz").Code, "not ready is not dead")
 }
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	var stalled error
+	mux := http.NewServeMux()
+	service.Progress(mux, func() error { return stalled })
+	get := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/progressz", nil))
+		return w
+	}
+	require.JSONEq(t, `{"status":"progress"}`, get().Body.String())
+	stalled = errors.New("nothing goes")
+	require.Equal(t, http.StatusServiceUnavailable, get().Code)
+	require.JSONEq(t, `{"status":"stalled","reason":"nothing goes"}`, get().Body.String())
+}

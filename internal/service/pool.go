@@ -1,0 +1,23 @@
+package service
+
+import (
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// PoolMetrics are a part's metrics of its pool of database connections.
+func PoolMetrics(part string, pool *pgxpool.Pool) []prometheus.Collector {
+	name := func(s string) string { return prometheus.BuildFQName("restock", part, "pool_"+s) }
+	return []prometheus.Collector{
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name("waits_total"), Help: "Times that somebody waited for a database connection."},
+			func() float64 { return float64(pool.Stat().EmptyAcquireCount()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name("wait_seconds_total"), Help: "Time that was waited for database connections."},
+			func() float64 { return pool.Stat().EmptyAcquireWaitTime().Seconds() }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name("cancelled_total"), Help: "Times that the wait for a database connection was given up."},
+			func() float64 { return float64(pool.Stat().CanceledAcquireCount()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name("connections"), Help: "Database connections in use."},
+			func() float64 { return float64(pool.Stat().AcquiredConns()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name("connections_max"), Help: "Database connections that there may be."},
+			func() float64 { return float64(pool.Stat().MaxConns()) }),
+	}
+}
