@@ -33,6 +33,7 @@ type cli struct {
 	Factory   factoryCommand   `cmd:"" help:"Serve a pretend factory."`
 	Marketing marketingCommand `cmd:"" help:"Serve a pretend marketing system, which takes webhooks."`
 	Replay    replayCommand    `cmd:"" help:"Publish events once more, and watch over that."`
+	Status    statusCommand    `cmd:"" help:"See relays, slots, queues and what waits for somebody, and what mends it."`
 	Parked    parkedCommand    `cmd:"" help:"See what could not be published, and send or skip it."`
 	DLQ       dlqCommand       `cmd:"" name:"dlq" help:"See what could not be handled, and send it again."`
 }
@@ -62,7 +63,7 @@ func isTerminal(w io.Writer) bool {
 
 // httpFlag is where a part without an API of its own answers probes and scrapes.
 type httpFlag struct {
-	HTTPAddr string `name:"http-addr" env:"RESTOCK_HTTP_ADDR" default:"127.0.0.1:0" help:"Where /healthz, /readyz and /metrics are served; port 0 is a free one."`
+	HTTPAddr string `name:"http-addr" env:"RESTOCK_HTTP_ADDR" default:"127.0.0.1:0" help:"Where /healthz, /readyz, /progressz and /metrics are served; port 0 is a free one."`
 }
 
 // listen opens a listener and prints its endpoint line.

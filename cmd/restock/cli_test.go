@@ -132,7 +132,7 @@ func TestCannotBegin(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory", "marketing", "dlq", "dlq list", "parked", "parked send"} {
+	for _, command := range []string{"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory", "marketing", "dlq", "dlq list", "parked", "parked send", "status"} {
 		code, out, errs := restock(t, nil, strings.Fields(command+" -h")...)
 		require.Zero(t, code, errs)
 		require.Contains(t, out, "Usage: restock")

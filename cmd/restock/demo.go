@@ -24,7 +24,7 @@ type demoCommand struct {
 	AWSAddr       string        `name:"aws-addr" default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" help:"Where the local SNS, SQS and SES listen."`
 	FactoryAddr   string        `default:"127.0.0.1:0" env:"RESTOCK_FACTORY_ADDR" help:"Where the pretend factory listens."`
 	MarketingAddr string        `default:"127.0.0.1:0" env:"RESTOCK_MARKETING_ADDR" help:"Where the pretend marketing system listens."`
-	HTTPAddr      string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" help:"Where /healthz, /readyz and /metrics of all parts are served."`
+	HTTPAddr      string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" help:"Where /healthz, /readyz, /progressz and /metrics of all parts are served."`
 	DataDir       string        `default:"${datadir}" env:"RESTOCK_DATA_DIR" type:"path" help:"Where the demo keeps its Postgres."`
 	PGBindir      string        `name:"pg-bindir" env:"RESTOCK_PG_BINDIR" type:"path" placeholder:"DIR" help:"Folder of initdb and postgres. Default: searched for, else fetched."`
 	FactoryDelay  time.Duration `default:"3s" help:"Time from the factory's answer to its delivery."`
@@ -49,6 +49,7 @@ type demo struct {
 	listeners map[string]net.Listener // by endpoint
 	apiURL    string
 	parts     []func(context.Context) error
+	progress  []func() error // of relays and workers
 	closers   []func() error
 }
 
@@ -63,7 +64,7 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 	}
 	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}, deliver: make(chan time.Time)}
 	defer func() { err = errors.Join(err, d.close()) }()
-	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startMetrics} {
+	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startStatus, d.startMetrics} {
 		if err := start(); err != nil {
 			return err
 		}

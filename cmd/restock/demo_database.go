@@ -100,7 +100,7 @@ func (d *demo) makeDatabase(name string, migrate func(context.Context, string) (
 // furnish gives the roles passwords of this run, puts the products on sale and
 // lets a customer in.
 func (d *demo) furnish() error {
-	roles := []string{schema.RoleAPI, schema.RoleRelay, schema.RoleConsumers, schema.RoleCustomers}
+	roles := []string{schema.RoleAPI, schema.RoleRelay, schema.RoleConsumers, schema.RoleCustomers, schema.RoleMaintenance}
 	err := d.asOwner(demoStore, func(conn *pgx.Conn) error {
 		for _, role := range roles {
 			d.passwords[role] = secret()

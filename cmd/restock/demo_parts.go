@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localfactory"
 	"github.com/restock-dev/restock/internal/localmarketing"
+	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
@@ -122,7 +124,7 @@ func (d *demo) startRelays() error {
 		if err != nil {
 			return err
 		}
-		d.parts = append(d.parts, r.Run)
+		d.parts, d.progress = append(d.parts, r.Run), append(d.progress, r.Progress)
 	}
 	return nil
 }
@@ -151,7 +153,7 @@ func (d *demo) startConsumers() error {
 		if err != nil {
 			return err
 		}
-		d.parts = append(d.parts, w.Run)
+		d.parts, d.progress = append(d.parts, w.Run), append(d.progress, w.Progress)
 	}
 	return nil
 }
@@ -167,10 +169,53 @@ func (d *demo) pool(database, role string) func() (*pgxpool.Pool, error) {
 	})
 }
 
+// startStatus shows what restock status --watch would. The story is over before it matters.
+func (d *demo) startStatus() error {
+	if d.cmd.Once {
+		return nil
+	}
+	client := sqs.NewFromConfig(d.aws.AWSConfig())
+	cfg := ops.StatusConfig{SQS: client}
+	var pools []*pgxpool.Pool
+	for _, database := range []string{demoStore, demoCustomers} {
+		pool, err := newPool(d.inv, d.dsn(database, schema.RoleMaintenance), "restock_status", 4)
+		if err != nil {
+			return err
+		}
+		d.closers = append(d.closers, func() error { pool.Close(); return nil })
+		pools = append(pools, pool)
+		cfg.Databases = append(cfg.Databases, ops.StatusDatabase{Name: database, Pool: pool})
+	}
+	cfg.Interests, cfg.Find = statusConsumers(client, schema.DefaultVIPThreshold, pools[0], pools[1])
+	s := ops.NewStatus(cfg)
+	d.registry.MustRegister(s.Collector())
+	d.parts = append(d.parts, func(ctx context.Context) error {
+		for {
+			if _, err := s.Look(ctx); err != nil {
+				return err
+			}
+			if err := service.Sleep(ctx, demoStatusEvery); err != nil {
+				return err
+			}
+		}
+	})
+	return nil
+}
+
+// demoStatusEvery is how old what the demo's metrics tell of databases and queues may be.
+const demoStatusEvery = 5 * time.Second
+
 func (d *demo) startMetrics() error {
 	endpoint(d.inv, "metrics", d.url("metrics")+"/metrics")
 	mux := http.NewServeMux()
 	service.Health(mux, nil, d.registry)
+	service.Progress(mux, func() error {
+		var errs []error
+		for _, p := range d.progress {
+			errs = append(errs, p())
+		}
+		return errors.Join(errs...)
+	})
 	d.parts = append(d.parts, service.HTTP(d.listeners["metrics"], mux))
 	return nil
 }

@@ -1,0 +1,296 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// States of a relay, as the database shows them.
+const (
+	RelayActive   = "active"   // one streams
+	RelaySweeping = "sweeping" // one publishes what had gone past the slot
+	RelayStarting = "starting" // one holds the lock and does not stream yet
+	RelayNone     = "none"     // nobody relays
+)
+
+// RelayStatus is one database's outbox and whoever publishes it.
+type RelayStatus struct {
+	Database string `json:"database"`
+	// Error is why it could not be asked, or not wholly: what follows it is 0 then.
+	Error    string `json:"error,omitempty"`
+	Slot     string `json:"slot"`
+	State    string `json:"state"`
+	Standbys int    `json:"standbys"`
+	Sweep    string `json:"sweep,omitempty"` // why rows may have gone past the slot; published when that is done
+
+	SlotState string `json:"slotState"` // reserved, extended, unreserved, lost, missing
+	Confirmed string `json:"confirmed"` // the slot's position
+	Restart   string `json:"restart"`   // from where on WAL is kept for it
+	// LagBytes is the WAL that the slot has not confirmed, RetainedBytes what is kept for it.
+	LagBytes      int64 `json:"lagBytes"`
+	RetainedBytes int64 `json:"retainedBytes"`
+	// LeftBytes may be written until the slot is lost, which at the present rate of WAL
+	// takes LeftSeconds. Null is unbounded.
+	LeftBytes         *int64   `json:"leftBytes"`
+	LeftSeconds       *float64 `json:"leftSeconds"`
+	WALBytesPerSecond float64  `json:"walBytesPerSecond"`
+
+	// LagSeconds is the age of the oldest event that is committed and neither published
+	// nor parked, by the start of its transaction; 0 where there is none.
+	LagSeconds      float64 `json:"lagSeconds"`
+	Unpublished     int64   `json:"unpublished"`
+	EventsPerSecond float64 `json:"eventsPerSecond"` // published, over the last minute
+	// DrainSeconds is how long the unpublished ones take at that rate. Null is: for ever.
+	DrainSeconds *float64 `json:"drainSeconds"`
+	// QuietSeconds is for how long the relay has recorded nothing, null where it never has.
+	QuietSeconds *float64 `json:"quietSeconds"`
+
+	ParkedEvents  int64 `json:"parkedEvents"`
+	ParkedGroups  int64 `json:"parkedGroups"`
+	PartitionDays int   `json:"partitionDays"` // made ahead, today not counted
+	// Replenishments are of the store alone.
+	Replenishments *ReplenishmentStatus `json:"replenishments,omitempty"`
+}
+
+// ReplenishmentStatus counts the open ones.
+type ReplenishmentStatus struct {
+	Open          int64   `json:"open"`
+	Overdue       int64   `json:"overdue"`
+	OldestSeconds float64 `json:"oldestSeconds"`
+}
+
+// statusTimeout bounds each question, and with it what looking costs.
+const statusTimeout = 20 * time.Second
+
+// relay asks one database. Its questions stand alone: where one fails the rest of the
+// answers are there all the same.
+func (s *Status) relay(ctx context.Context, d StatusDatabase) RelayStatus {
+	r := RelayStatus{Database: d.Name}
+	for _, ask := range []func(context.Context, pgx.Tx, *RelayStatus) error{
+		s.askSlot, s.askStored, s.askReplenishments, s.askUnpublished,
+	} {
+		if err := s.inTx(ctx, d, func(ctx context.Context, tx pgx.Tx) error { return ask(ctx, tx, &r) }); err != nil {
+			r.Error = unable(err)
+			return r
+		}
+	}
+	return r
+}
+
+// inTx asks in a transaction that plans for large tables: for a day that was never
+// analyzed the planner would choose row by row.
+func (s *Status) inTx(ctx context.Context, d StatusDatabase, ask func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	err := pgx.BeginTxFunc(ctx, d.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true),
+			set_config('plan_cache_mode', 'force_custom_plan', true)`); err != nil {
+			return err
+		}
+		return ask(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("ask the %s database: %w", d.Name, err)
+	}
+	return nil
+}
+
+// askSlot asks for the slot and for who holds it. A slot of another name than the
+// database's own is known by its relay's watermark.
+func (s *Status) askSlot(ctx context.Context, tx pgx.Tx, r *RelayStatus) error {
+	var database string
+	var wal int64
+	err := tx.QueryRow(ctx, `SELECT current_database(), coalesce((SELECT slot FROM watermarks ORDER BY recorded_at DESC LIMIT 1), ''),
+		pg_current_wal_lsn() - '0/0'`).Scan(&database, &r.Slot, &wal)
+	if err != nil {
+		return err
+	}
+	if r.Slot == "" {
+		r.Slot = schema.SlotName(database)
+	}
+	var streaming, locked bool
+	var safe *int64
+	var confirmed, restart int64
+	err = tx.QueryRow(ctx, `SELECT coalesce(s.active, false), coalesce(s.wal_status, CASE WHEN s.slot_name IS NULL THEN 'missing' ELSE 'lost' END),
+			coalesce(s.confirmed_flush_lsn, '0/0')::text, coalesce(s.restart_lsn, '0/0')::text,
+			coalesce(s.confirmed_flush_lsn - '0/0', 0), coalesce(s.restart_lsn - '0/0', 0), s.safe_wal_size,
+			coalesce(w.sweep, ''), extract(epoch FROM clock_timestamp() - w.recorded_at)::float8, holder.pid IS NOT NULL,
+			(SELECT count(*) FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = left($1 || '_guard', 63)
+				AND a.pid IS DISTINCT FROM holder.pid)
+		FROM (SELECT) AS one
+		LEFT JOIN pg_replication_slots s ON s.slot_name = $1
+		LEFT JOIN watermarks w ON w.slot = $1
+		LEFT JOIN LATERAL (SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+			WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+			AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('restock:relay:' || $1, 0) LIMIT 1) holder ON true`, r.Slot).
+		Scan(&streaming, &r.SlotState, &r.Confirmed, &r.Restart, &confirmed, &restart, &safe, &r.Sweep, &r.QuietSeconds, &locked, &r.Standbys)
+	if err != nil {
+		return err
+	}
+	switch {
+	case streaming:
+		r.State = RelayActive
+	case locked && r.Sweep != "":
+		r.State = RelaySweeping
+	case locked:
+		r.State = RelayStarting
+	default:
+		r.State = RelayNone
+	}
+	if confirmed > 0 {
+		r.LagBytes = max(0, wal-confirmed)
+	}
+	if restart > 0 {
+		r.RetainedBytes = max(0, wal-restart)
+	}
+	r.WALBytesPerSecond = s.wal[r.Database].rate(time.Now(), wal)
+	r.LeftBytes = left(r.SlotState, safe, s.cfg.WALBudget, r.RetainedBytes)
+	if r.LeftBytes != nil && (*r.LeftBytes == 0 || r.WALBytesPerSecond > 0) {
+		seconds := 0.0
+		if *r.LeftBytes > 0 {
+			seconds = float64(*r.LeftBytes) / r.WALBytesPerSecond
+		}
+		r.LeftSeconds = &seconds
+	}
+	return nil
+}
+
+// left is how much WAL may be written until the slot is lost, nil where nothing bounds it.
+func left(slotState string, safe *int64, budget, retained int64) *int64 {
+	var bytes int64
+	switch {
+	case slotState == "lost":
+	case slotState == "missing":
+		return nil
+	case safe != nil:
+		bytes = max(0, *safe)
+	case budget > 0:
+		bytes = max(0, budget-retained)
+	default:
+		return nil
+	}
+	return &bytes
+}
+
+// walSample is where WAL was written at a moment: what its rate is measured from.
+type walSample struct {
+	at  time.Time
+	wal int64
+}
+
+// walOver is how old a sample may grow: the rate is of about the last minutes.
+const walOver = 5 * time.Minute
+
+// rate is bytes of WAL a second since the sample. It begins anew where positions went
+// back, which are another server's.
+func (w *walSample) rate(now time.Time, wal int64) float64 {
+	if w.at.IsZero() || wal < w.wal || !now.After(w.at) {
+		*w = walSample{now, wal}
+		return 0
+	}
+	rate := float64(wal-w.wal) / now.Sub(w.at).Seconds()
+	if now.Sub(w.at) > walOver {
+		*w = walSample{now, wal}
+	}
+	return rate
+}
+
+func (s *Status) sampleWAL(ctx context.Context, d StatusDatabase) error {
+	return s.inTx(ctx, d, func(ctx context.Context, tx pgx.Tx) error {
+		var wal int64
+		if err := tx.QueryRow(ctx, `SELECT pg_current_wal_lsn() - '0/0'`).Scan(&wal); err != nil {
+			return err
+		}
+		s.wal[d.Name].rate(time.Now(), wal)
+		return nil
+	})
+}
+
+// askStored asks for what is parked and for the partitions.
+func (s *Status) askStored(ctx context.Context, tx pgx.Tx, r *RelayStatus) error {
+	return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM parked WHERE state IN ('parked', 'sending')), (SELECT count(*) FROM parked_groups),
+		(SELECT coalesce(max(to_date(right(c.relname, 8), 'YYYYMMDD')) - (now() AT TIME ZONE 'UTC')::date, -1)
+			FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+			WHERE i.inhparent = 'outbox'::regclass AND c.relname ~ '^outbox_[0-9]{8}$')`).
+		Scan(&r.ParkedEvents, &r.ParkedGroups, &r.PartitionDays)
+}
+
+// askReplenishments asks the store. The customers database has none.
+func (s *Status) askReplenishments(ctx context.Context, tx pgx.Tx, r *RelayStatus) error {
+	var there bool
+	if err := tx.QueryRow(ctx, `SELECT to_regclass('replenishments') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return err
+	}
+	var of ReplenishmentStatus
+	err := tx.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE requested_at < now() - $1::interval),
+			coalesce(extract(epoch FROM now() - min(requested_at)), 0)::float8
+		FROM replenishments WHERE state IN ('requested', 'accepted')`, s.cfg.Limits.Overdue).Scan(&of.Open, &of.Overdue, &of.OldestSeconds)
+	if err != nil {
+		return err
+	}
+	r.Replenishments = &of
+	return nil
+}
+
+// askUnpublished holds the outbox against the ledger, day by day. A day that is over
+// and wholly published stays so, and is not asked for again. Two days are always
+// open: a transaction may begin before midnight and commit after.
+func (s *Status) askUnpublished(ctx context.Context, tx pgx.Tx, r *RelayStatus) error {
+	rows, err := tx.Query(ctx, `SELECT day, day >= today - 1 FROM (
+			SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day, (now() AT TIME ZONE 'UTC')::date AS today
+			FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+			WHERE i.inhparent = 'outbox'::regclass AND c.relname ~ '^outbox_[0-9]{8}$') d
+		WHERE day <= today ORDER BY day`)
+	if err != nil {
+		return err
+	}
+	type outboxDay struct {
+		Day  time.Time
+		Open bool
+	}
+	days, err := pgx.CollectRows(rows, pgx.RowToStructByPos[outboxDay])
+	if err != nil {
+		return err
+	}
+	clean := s.clean[r.Database]
+	var open []time.Time
+	for _, d := range days {
+		key := d.Day.Format(time.DateOnly)
+		if clean[key] {
+			continue
+		}
+		var n int64
+		var age float64
+		err := tx.QueryRow(ctx, `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(o.created_at)), 0)::float8 FROM outbox o
+			WHERE o.day = $1 AND NOT EXISTS (SELECT FROM ledger l WHERE l.day = $1 AND l.event_id = o.id)`, d.Day).Scan(&n, &age)
+		if err != nil {
+			return fmt.Errorf("hold the outbox of %s against the ledger: %w", key, err)
+		}
+		r.Unpublished += n
+		r.LagSeconds = max(r.LagSeconds, age)
+		if n == 0 && !d.Open {
+			clean[key] = true
+			continue
+		}
+		open = append(open, d.Day)
+	}
+	var published int64
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM ledger WHERE day = ANY($1::date[]) AND outcome = 'published'
+		AND published_at > now() - interval '1 minute'`, open).Scan(&published); err != nil {
+		return err
+	}
+	r.EventsPerSecond = float64(published) / 60
+	if r.EventsPerSecond > 0 || r.Unpublished == 0 {
+		seconds := 0.0
+		if r.Unpublished > 0 {
+			seconds = float64(r.Unpublished) / r.EventsPerSecond
+		}
+		r.DrainSeconds = &seconds
+	}
+	return nil
+}
