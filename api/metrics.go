@@ -77,6 +77,10 @@ func (m *metrics) show() {
 	for _, reason := range []string{retryDeadlock, retrySerialization, retryConnection, retryPartition} {
 		m.retries.WithLabelValues(reason)
 	}
+	for _, operation := range []string{"checkout", "callback", "replenishment"} {
+		m.ambiguous.WithLabelValues(operation, "yes")
+		m.ambiguous.WithLabelValues(operation, "no")
+	}
 }
 
 func (m *metrics) observe(route, method string, status int, took time.Duration) {

@@ -60,7 +60,7 @@ func (s RelayStatus) judgeEvents(l Limits, found tell) {
 		found(Degraded, "restock parked list, then send or skip", "%d events and %d groups are parked", s.ParkedEvents, s.ParkedGroups)
 	}
 	if s.PartitionDays < l.PartitionDays {
-		found(Degraded, "restock migrate makes them, and the log of any part says why it could not", "partitions are made for %d days ahead", s.PartitionDays)
+		found(Degraded, "the log of any part says why it could not make them; SELECT ensure_partitions() does", "partitions are made for %d days ahead", s.PartitionDays)
 	}
 	if o := s.Replenishments; o != nil && o.Overdue > 0 {
 		found(Degraded, "restock replenishments list, then retry or cancel", "%d replenishments are open for more than %s, the oldest for %s",
