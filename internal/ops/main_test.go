@@ -27,6 +27,7 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
 	"github.com/restock-dev/restock/internal/ops"
+	_ "github.com/restock-dev/restock/internal/pinned" // property tests
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/internal/topology"
 	"github.com/restock-dev/restock/schema"
