@@ -42,7 +42,7 @@ func replay(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
 			return false, err
 		}
 		began := time.Now()
-		if err := drainRestock(ctx, b, slot, true); err != nil {
+		if err := drainRestock(asIs, withLedger)(ctx, b, slot); err != nil {
 			return false, err
 		}
 		drains = append(drains, float64(b.rows)/time.Since(began).Seconds())
