@@ -86,7 +86,9 @@ func (in Interest) SQL() string {
 	}
 	cond := "type IN (" + strings.Join(quoted, ", ") + ")"
 	if in.MinQuantity > 0 {
-		cond += fmt.Sprintf(" AND (attributes->'quantity'->>'value')::numeric >= %d", in.MinQuantity)
+		// A path and no cast: a row written by hand, whose quantity is no number, is not
+		// wanted and must not break the query.
+		cond += fmt.Sprintf(" AND coalesce(attributes @@ '$.quantity.value.double() >= %d', false)", in.MinQuantity)
 	}
 	return cond
 }
