@@ -36,6 +36,7 @@ type cli struct {
 	Status    statusCommand    `cmd:"" help:"See relays, slots, queues and what waits for somebody, and what mends it."`
 	Parked    parkedCommand    `cmd:"" help:"See what could not be published, and send or skip it."`
 	DLQ       dlqCommand       `cmd:"" name:"dlq" help:"See what could not be handled, and send it again."`
+	Doctor    doctorCommand    `cmd:"" help:"Check everything that can be set up wrong, and print what mends it."`
 	Reconcile reconcileCommand `cmd:"" help:"Tell whether anything is missing: outbox, ledger and inboxes compared."`
 }
 

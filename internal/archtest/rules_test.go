@@ -52,7 +52,7 @@ var toolFolders = []string{"cmd", "bench"}
 // publisher, and the two parts of the SDK that it exchanges for lighter ones.
 var (
 	awsFolders = []string{"cmd", "bench", "internal/awshttp", "internal/localaws", "internal/topology"}
-	awsFiles   = []string{"relay/sns.go", "relay/sns_request.go", "relay/sns_answer.go", "consumers/sqs.go", "consumers/ses.go", "internal/ops/sqs.go"}
+	awsFiles   = []string{"relay/sns.go", "relay/sns_request.go", "relay/sns_answer.go", "consumers/sqs.go", "consumers/ses.go", "internal/ops/sqs.go", "internal/ops/doctor_aws.go", "internal/ops/doctor_ses.go"}
 )
 
 // within tells whether dir is one of the folders or below one.

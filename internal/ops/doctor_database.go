@@ -1,0 +1,235 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// Bounds of the checks of a database.
+const (
+	leastVersion = 150000 // what the tests run on, and newer
+	skewNoticed  = time.Second
+	skewTooMuch  = time.Minute
+	aheadWanted  = 7 // days of partitions: half of what is made
+)
+
+// database checks one database. Where it cannot be reached nothing else is asked.
+func (e *examination) database(ctx context.Context, name string, d DoctorDatabase, rights []right) {
+	s := databaseSubject{subject{e, name}, d}
+	if !s.reached(ctx) {
+		return
+	}
+	for _, check := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"settings", s.settings}, {"clock", s.clock}, {"schema", s.schema}, {"roles", s.roles},
+		{"rights", func(ctx context.Context) error { return s.rights(ctx, rights) }},
+		{"partitions", s.partitions}, {"publication", s.publication}, {"slot", s.slot},
+	} {
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		if err := check.run(ctx); err != nil {
+			s.unknown(check.name, err)
+		}
+		cancel()
+	}
+}
+
+type databaseSubject struct {
+	subject
+
+	db DoctorDatabase
+}
+
+// reached connects, and says which server is there.
+func (s databaseSubject) reached(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	var version, user string
+	var number int
+	err := s.db.Pool.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::int, current_user`).Scan(&version, &number, &user)
+	switch {
+	case err != nil:
+		s.fail("reachable", "check the URL, that Postgres runs and that its pg_hba.conf lets "+schema.RoleMaintenance+" in", "%s", err)
+		return false
+	case number < leastVersion:
+		s.warn("reachable", "upgrade to Postgres 15 or newer", "Postgres %s as %s: older than what Restock is tested with", version, user)
+	default:
+		s.ok("reachable", "Postgres %s as %s", version, user)
+	}
+	return true
+}
+
+// settings checks what the server must have for logical replication.
+func (s databaseSubject) settings(ctx context.Context) error {
+	var level, standbys string
+	var keep int64
+	var slots, slotsUsed, senders, sendersUsed int
+	var recovering, hasSlot bool
+	err := s.db.Pool.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'), pg_is_in_recovery(),
+			(SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
+			current_setting('max_replication_slots')::int, (SELECT count(*) FROM pg_replication_slots), EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1),
+			current_setting('max_wal_senders')::int, (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender')`, s.db.Slot).
+		Scan(&level, &standbys, &recovering, &keep, &slots, &slotsUsed, &hasSlot, &senders, &sendersUsed)
+	if err != nil {
+		return fmt.Errorf("read the server's settings: %w", err)
+	}
+	if recovering {
+		s.fail("primary", "give the address of the primary", "this server is a standby")
+	}
+	if level == "logical" {
+		s.ok("wal_level", "logical")
+	} else {
+		s.fail("wal_level", "ALTER SYSTEM SET wal_level = 'logical'; then restart Postgres (RDS: rds.logical_replication = 1 in the parameter group)", "%s: nothing can be read from the WAL", level)
+	}
+	left := slots - slotsUsed
+	switch {
+	case left > 0:
+		s.ok("slots left", "%d of %d", left, slots)
+	case hasSlot:
+		s.warn("slots left", fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d; then restart Postgres", slots+4), "none of %d: a lost slot could not be made anew beside others", slots)
+	default:
+		s.fail("slots left", fmt.Sprintf("drop one that is unused, or ALTER SYSTEM SET max_replication_slots = %d; then restart Postgres", slots+4), "none of %d, and slot %s is not there yet", slots, s.db.Slot)
+	}
+	if left = senders - sendersUsed; left > 1 {
+		s.ok("senders left", "%d of %d", left, senders)
+	} else {
+		s.warn("senders left", fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; then restart Postgres", senders+4), "%d of %d: a relay and one that takes over need one each", left, senders)
+	}
+	switch {
+	case keep >= 0:
+		s.ok("WAL kept for slots", "at most %d MB, then a slot is lost and healed by a sweep", keep)
+	case s.db.WALBudget > 0:
+		s.ok("WAL kept for slots", "unbounded, and watched against a budget of %d bytes", s.db.WALBudget)
+	default:
+		s.warn("WAL kept for slots", "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf(); or give the relay --wal-budget",
+			"unbounded: while no relay runs the WAL grows until the disk is full, and nothing tells when")
+	}
+	s.standbys(standbys)
+	return nil
+}
+
+// standbys checks that commits wait for no relay.
+func (s databaseSubject) standbys(names string) {
+	for _, name := range strings.FieldsFunc(names, func(r rune) bool { return strings.ContainsRune(`,() "`, r) }) {
+		if name == "*" || strings.EqualFold(name, s.db.Slot) {
+			s.fail("synchronous_standby_names", "ALTER SYSTEM SET synchronous_standby_names = '…only real standbys…'; SELECT pg_reload_conf();",
+				"'%s' names the relay: every commit would wait for SNS", names)
+			return
+		}
+	}
+}
+
+// clock compares the database's clock with this machine's.
+func (s databaseSubject) clock(ctx context.Context) error {
+	var theirs time.Time
+	before := time.Now()
+	if err := s.db.Pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&theirs); err != nil {
+		return fmt.Errorf("read the server's clock: %w", err)
+	}
+	trip := time.Since(before)
+	skew := theirs.Sub(before.Add(trip / 2))
+	beyond := max(skew.Abs()-trip/2, 0) // what the journey cannot explain
+	const mend = "set both clocks by NTP: chronyc tracking, or timedatectl"
+	switch {
+	case beyond > skewTooMuch:
+		s.fail("clock", mend, "%s from this machine's: signatures of calls to AWS and of webhooks are refused", skew.Round(time.Millisecond))
+	case beyond > skewNoticed:
+		s.warn("clock", mend, "%s from this machine's: times of one event do not fit each other", skew.Round(time.Millisecond))
+	default:
+		s.ok("clock", "%s from this machine's", skew.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// schema checks that no migration is missing.
+func (s databaseSubject) schema(ctx context.Context) error {
+	pending, err := schema.Pending(ctx, s.db.Pool, s.name)
+	switch {
+	case err != nil:
+		return err
+	case len(pending) > 0:
+		s.fail("schema", "restock migrate", "%d migrations are not applied: %s", len(pending), strings.Join(pending, ", "))
+	default:
+		s.ok("schema", "every migration is applied")
+	}
+	return nil
+}
+
+// partitions checks that there are some for the days to come.
+func (s databaseSubject) partitions(ctx context.Context) error {
+	rows, err := s.db.Pool.Query(ctx, `SELECT p.name, coalesce(max(to_date(substring(c.relname FROM '\d{8}$'), 'YYYYMMDD')) - (now() AT TIME ZONE 'UTC')::date, -1)
+		FROM unnest(ARRAY['outbox', 'ledger', 'parked', 'inbox', 'effects']) AS p (name)
+		LEFT JOIN pg_inherits i ON i.inhparent = to_regclass('public.' || p.name) LEFT JOIN pg_class c ON c.oid = i.inhrelid AND c.relname ~ '_\d{8}$'
+		GROUP BY p.name ORDER BY 2, 1 LIMIT 1`)
+	if err != nil {
+		return fmt.Errorf("list partitions: %w", err)
+	}
+	var table string
+	var ahead int
+	if _, err := pgx.ForEachRow(rows, []any{&table, &ahead}, func() error { return nil }); err != nil {
+		return fmt.Errorf("list partitions: %w", err)
+	}
+	const mend = "SELECT ensure_partitions();"
+	switch {
+	case ahead < 1:
+		s.fail("partitions", mend, "%s has none for tomorrow: inserts will fail", table)
+	case ahead < aheadWanted:
+		s.warn("partitions", mend+" and see why no part does it: each does at its start and hourly", "%s has some for %d days only", table, ahead)
+	default:
+		s.ok("partitions", "for %d days to come", ahead)
+	}
+	return nil
+}
+
+// publication checks that exactly the outbox is published, as the relay reads it.
+func (s databaseSubject) publication(ctx context.Context) error {
+	var fits bool
+	var tables []string
+	err := s.db.Pool.QueryRow(ctx, `SELECT NOT puballtables AND pubinsert AND NOT pubupdate AND NOT pubdelete AND NOT pubtruncate AND pubviaroot,
+			ARRAY(SELECT schemaname || '.' || tablename || CASE WHEN rowfilter IS NULL THEN '' ELSE ' filtered' END FROM pg_publication_tables t WHERE t.pubname = p.pubname)
+		FROM pg_publication p WHERE pubname = $1`, schema.Publication).Scan(&fits, &tables)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		s.fail("publication", "restock migrate", "%s does not exist", schema.Publication)
+	case err != nil:
+		return fmt.Errorf("read the publication: %w", err)
+	case !fits || len(tables) != 1 || tables[0] != "public.outbox":
+		s.fail("publication", "restock migrate", "%s publishes %s, and must have the table outbox alone, publish = 'insert' and publish_via_partition_root", schema.Publication, strings.Join(tables, ", "))
+	default:
+		s.ok("publication", "%s: inserts of %s", schema.Publication, tables[0])
+	}
+	return nil
+}
+
+// slot checks that the slot is there, sound, and read.
+func (s databaseSubject) slot(ctx context.Context) error {
+	var plugin, database, here, status string
+	var active bool
+	var retained int64
+	err := s.db.Pool.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), current_database(), coalesce(wal_status, ''), active,
+			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
+		FROM pg_replication_slots WHERE slot_name = $1`, s.db.Slot).Scan(&plugin, &database, &here, &status, &active, &retained)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		s.fail("slot", "restock migrate", "%s does not exist", s.db.Slot)
+	case err != nil:
+		return fmt.Errorf("read the slot: %w", err)
+	case plugin != "pgoutput" || database != here:
+		s.fail("slot", "choose another name for restock migrate --slot and restock relay --slot", "%s is for plugin %q and database %q", s.db.Slot, plugin, database)
+	case status == "lost":
+		s.fail("slot", "start restock relay: it makes the slot anew and publishes what went past it", "%s is lost: Postgres has removed WAL that it needed", s.db.Slot)
+	case !active:
+		s.warn("slot", "start restock relay", "nobody reads %s, and %d MB of WAL are kept for it", s.db.Slot, retained>>20)
+	default:
+		s.ok("slot", "%s is read, %d MB of WAL are kept for it", s.db.Slot, retained>>20)
+	}
+	return nil
+}
