@@ -37,7 +37,10 @@ type cli struct {
 	Parked    parkedCommand    `cmd:"" help:"See what could not be published, and send or skip it."`
 	DLQ       dlqCommand       `cmd:"" name:"dlq" help:"See what could not be handled, and send it again."`
 	Doctor    doctorCommand    `cmd:"" help:"Check everything that can be set up wrong, and print what mends it."`
+	Trace     traceCommand     `cmd:"" help:"Tell the whole way of an event, an order or a replenishment, with the time of each step."`
 	Reconcile reconcileCommand `cmd:"" help:"Tell whether anything is missing: outbox, ledger and inboxes compared."`
+
+	Replenishments replenishmentsCommand `cmd:"" help:"See what the factory was asked for and has not delivered, ask again, or cancel."`
 }
 
 type logger = zerolog.Logger

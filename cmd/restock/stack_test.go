@@ -148,6 +148,7 @@ func (p *process) residentKiB() int {
 type stack struct {
 	t       testing.TB
 	ctx     context.Context
+	db      *pgtest.Database
 	pool    *pgxpool.Pool // of the owner
 	sns     *sns.Client
 	sqs     *sqs.Client
@@ -203,7 +204,7 @@ func newStack(t testing.TB, factory ...string) *stack {
 	t.Helper()
 	s := &stack{t: t, ctx: t.Context()}
 	db, pool := newDatabase(t, store)
-	s.pool = pool
+	s.db, s.pool = db, pool
 	s.aws = launch(t, nil, "localaws", "--addr", "127.0.0.1:0")
 	s.clients()
 	s.awsEnv = []string{"AWS_ENDPOINT_URL=" + s.aws.endpoints["aws"], "AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local"}
