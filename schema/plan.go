@@ -16,28 +16,38 @@ type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// Pending lists the migrations that MigrateStore or MigrateCustomers would apply to a
-// database, in their order. database is store or customers. It changes nothing, and
-// RoleMaintenance may do it.
-func Pending(ctx context.Context, db Querier, database string) ([]string, error) {
-	var pending []string
+// All lists the migrations of a database, store or customers, in their order.
+func All(database string) ([]string, error) {
+	var all []string
 	for _, set := range []string{"events", database} {
 		files, err := fs.Glob(migrations, "migrations/"+set+"/*.sql")
 		if err != nil {
-			return nil, err
-		}
-		applied, err := appliedVersions(ctx, db, set)
-		if err != nil {
-			return nil, fmt.Errorf("read which migrations of %s are applied: %w", set, err)
+			return nil, fmt.Errorf("list the migrations of %s: %w", set, err)
 		}
 		for _, file := range files {
-			name := strings.TrimPrefix(file, "migrations/")
-			if !slices.Contains(applied, version(name)) {
-				pending = append(pending, name)
-			}
+			all = append(all, strings.TrimPrefix(file, "migrations/"))
 		}
 	}
-	return pending, nil
+	return all, nil
+}
+
+// Pending lists those that MigrateStore or MigrateCustomers would apply. It changes
+// nothing, and RoleMaintenance may do it.
+func Pending(ctx context.Context, db Querier, database string) ([]string, error) {
+	all, err := All(database)
+	if err != nil {
+		return nil, err
+	}
+	applied := map[string][]int64{}
+	for _, set := range []string{"events", database} {
+		if applied[set], err = appliedVersions(ctx, db, set); err != nil {
+			return nil, fmt.Errorf("read which migrations of %s are applied: %w", set, err)
+		}
+	}
+	return slices.DeleteFunc(all, func(name string) bool {
+		set, _, _ := strings.Cut(name, "/")
+		return slices.Contains(applied[set], version(name))
+	}), nil
 }
 
 func appliedVersions(ctx context.Context, db Querier, set string) ([]int64, error) {
@@ -68,14 +78,14 @@ func version(name string) int64 {
 	return n
 }
 
-// SQL is what the named migrations, as Pending lists them, run: for a person to read
+// SQL is what the named migrations, as All and Pending list them, run: for a person to read
 // and to run as the database's owner, with psql -v ON_ERROR_STOP=1. Each is a
 // transaction that notes itself as applied, so that it does not matter which of them
 // were run by hand.
-func SQL(pending []string) (string, error) {
+func SQL(names []string) (string, error) {
 	var all strings.Builder
 	noted := map[string]bool{}
-	for _, name := range pending {
+	for _, name := range names {
 		set, _, _ := strings.Cut(name, "/")
 		if !noted[set] {
 			fmt.Fprintf(&all, versionTable, "public.migrations_"+set)

@@ -132,7 +132,10 @@ func TestCannotBegin(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory", "marketing", "dlq", "dlq list", "parked", "parked send", "status"} {
+	for _, command := range []string{
+		"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory", "marketing", "dlq", "dlq list", "parked", "parked send",
+		"replay", "status", "reconcile", "doctor", "trace", "replenishments", "replenishments retry",
+	} {
 		code, out, errs := restock(t, nil, strings.Fields(command+" -h")...)
 		require.Zero(t, code, errs)
 		require.Contains(t, out, "Usage: restock")
@@ -179,6 +182,45 @@ func TestMigrateFromNothing(t *testing.T) {
 	code, _, errs = restock(t, nil, "migrate", "--customers-database-url", store.DSN)
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "each needs a database of its own")
+}
+
+// TestMigrateToLookAt: what would be done is told, the SQL does it, and then nothing is
+// left to do.
+func TestMigrateToLookAt(t *testing.T) {
+	t.Parallel()
+	db := emptyDatabase(t)
+	url, slot := []string{"--database-url", db.DSN}, "restock_"+db.Name
+	code, out, errs := restock(t, nil, append([]string{"migrate", "--plan"}, url...)...)
+	require.Zero(t, code, errs)
+	require.Contains(t, out, "store: would apply events/00001_roles.sql\n")
+	require.Contains(t, out, "store: would create slot "+slot+"\n")
+	code, text, errs := restock(t, nil, append([]string{"migrate", "--sql"}, url...)...)
+	require.Zero(t, code, errs)
+	conn, err := pgx.Connect(t.Context(), db.DSN)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	tables, slotSQL, _ := strings.Cut(text, "-- Waits for") // psql sends each statement by itself
+	for _, sql := range []string{tables, "-- Waits for" + slotSQL} {
+		_, err = conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	code, out, errs = restock(t, nil, append([]string{"migrate", "--plan"}, url...)...)
+	require.Zero(t, code, errs)
+	require.Equal(t, "store: nothing to do\n", out)
+	code, out, errs = restock(t, nil, append([]string{"migrate", "--plan", "--json"}, url...)...)
+	require.Zero(t, code, errs)
+	require.JSONEq(t, `{"store":{"pending":[],"slot":"`+slot+`","createSlot":false}}`, out)
+	code, out, errs = restock(t, nil, append([]string{"migrate"}, url...)...)
+	require.Zero(t, code, errs)
+	require.Equal(t, "store: slot "+slot+" is there\n", out)
+
+	code, out, errs = restock(t, nil, "migrate", "--sql")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, "'restock_customers', 'pgoutput'")
+	code, _, _ = restock(t, nil, "migrate", "--sql", "--plan")
+	require.Equal(t, 2, code)
+	code, _, _ = restock(t, nil, "migrate", "--plan")
+	require.Equal(t, 2, code)
 }
 
 // TestMigrateRefusesAGap: where slot and ledger are lost, somebody must say what

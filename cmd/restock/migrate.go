@@ -20,6 +20,8 @@ type migrateCommand struct {
 	// With an empty ledger nothing tells what of an outbox was published.
 	AcceptGap       bool `xor:"existing" help:"Where there is no slot, no ledger and yet an outbox with events in it: note them as skipped. They will not be published."`
 	PublishExisting bool `xor:"existing" help:"Where there is no slot, no ledger and yet an outbox with events in it: have the relay publish them."`
+	Plan            bool `xor:"look" help:"Print what would be done and change nothing. restock_maintenance may do this."`
+	SQL             bool `name:"sql" xor:"look" help:"Print the SQL of what would be done, for somebody else to run as the owner with psql -v ON_ERROR_STOP=1, and change nothing. Without a database: all of it."`
 	JSON            bool `name:"json" help:"Print the result as JSON."`
 }
 
@@ -35,8 +37,14 @@ type migrated struct {
 // publication, slot: a slot cannot use a publication that is younger than
 // itself. It runs as the databases' owner and can be run again at any time.
 func (c *migrateCommand) Run(inv *invocation) error {
+	if c.SQL {
+		return c.printSQL(inv)
+	}
 	if c.DatabaseURL == "" && c.CustomersDatabaseURL == "" {
 		return &setupError{errors.New("no database: set --database-url (the store), --customers-database-url, or both")}
+	}
+	if c.Plan {
+		return c.printPlan(inv)
 	}
 	var all struct {
 		Store     *migrated `json:"store,omitempty"`

@@ -58,7 +58,7 @@ func TestTraceFollowsTheWholeWay(t *testing.T) {
 	told, err := schema.New(schema.NewID(), schema.CustomerPromoted{CustomerID: "c", OrderID: order, Quantity: 100}, "")
 	require.NoError(t, err)
 	require.NoError(t, schema.Append(t.Context(), s.customers, told))
-	s.exec(s.customers, `INSERT INTO inbox (day, consumer, event_id, state, attempt, effect) VALUES ($1, 'vip', $2, 'done', 1, $3), ($1, 'marketing', $3, 'dead', 20, NULL)`, s.today, placed, told.ID.String())
+	s.exec(s.customers, `INSERT INTO inbox (day, consumer, event_id, state, attempt, effect) VALUES ($1, 'vip', $2, 'done', 1, $3::uuid::text), ($1, 'marketing', $3, 'dead', 20, NULL)`, s.today, placed, told.ID)
 	s.exec(s.customers, `UPDATE inbox SET last_error = 'answered 410' WHERE state = 'dead'`)
 	s.exec(s.customers, `INSERT INTO effects (day, event_id, consumer, attempt, kind, outcome, detail, started_at) VALUES ($1, $2, 'marketing', 20, 'marketing.webhook', 'failed', 'answered 410', now())`, s.today, told.ID)
 	s.exec(s.store, `INSERT INTO ledger (day, event_id, outcome, message_id, sequence_number) VALUES ($1, $2, 'published', 'm-1', '7')`, s.today, placed)
