@@ -8,7 +8,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/internal/ops"
@@ -121,14 +120,12 @@ func (c *doctorCommand) database(inv *invocation, url, slot string) (ops.DoctorD
 }
 
 func (d diagnosis) print(inv *invocation) {
-	t := newTable(inv.stdout, "", "what", "check", "why")
 	for _, check := range d.Checks {
-		t.AppendRow(table.Row{check.Level, check.Subject, check.Name, visible(check.Why)})
+		say(inv.stdout, "%-7s  %-9s  %s: %s\n", check.Level, check.Subject, check.Name, visible(check.Why))
 		if check.Mend != "" {
-			t.AppendRow(table.Row{"", "", "  mend:", visible(check.Mend)})
+			say(inv.stdout, "%20s mend: %s\n", "", visible(check.Mend))
 		}
 	}
-	t.Render()
 	for _, name := range d.NotChecked {
 		say(inv.stdout, "not checked: %s\n", name)
 	}

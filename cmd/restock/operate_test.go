@@ -119,9 +119,16 @@ func TestOperate(t *testing.T) {
 	require.Equal(t, 2, o.count(`replenishments`), "the product could ask again")
 }
 
-// TestReconcileCommand: nothing missing, then something, then not to be told.
-func TestReconcileCommand(t *testing.T) {
+// TestReconcileAndDoctor: nothing missing, then something, then not to be told; and what
+// is well, what is not, and what was not asked.
+func TestReconcileAndDoctor(t *testing.T) {
 	o := newOperator(t)
+	o.reconciles()
+	o.examines()
+}
+
+func (o operator) reconciles() {
+	t := o.t
 	o.sell(1, 10, "A")
 	require.Equal(t, http.StatusOK, o.checkout(http.DefaultClient, "A", ""))
 	require.Equal(t, http.StatusConflict, o.checkout(http.DefaultClient, "A", ""))
@@ -165,9 +172,8 @@ func TestReconcileCommand(t *testing.T) {
 	require.Zero(t, going.stop())
 }
 
-// TestDoctorCommand: what is well, what is not, and what was not asked.
-func TestDoctorCommand(t *testing.T) {
-	o := newOperator(t)
+func (o operator) examines() {
+	t := o.t
 	code, out, errs := o.run("doctor", "--slot", schema.SlotName(o.db.Name))
 	require.Equal(t, 1, code, "the customers' slot is not there: %s", out)
 	require.Contains(t, errs, "something fails")

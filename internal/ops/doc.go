@@ -63,11 +63,33 @@
 // Without more, a selection means what is published. What is parked by itself and what
 // the ledger does not know is replayed when asked for, and recorded as published then.
 // What is held with its group is not: that is for Send.
+// # Reconcile
+//
+// A Reconciler tells what is missing: events past the grace that are neither published
+// nor parked, and events that were published before the grace and of which nothing came
+// at a consumer that wants them. It compares by day. Outbox and ledger are compared
+// where they are; inboxes may be in another database, so their ids and the outbox's are
+// merged as sorted streams, in memory that grows with neither. What is found missing is
+// looked up once more before it is said, so that what goes on meanwhile is not taken for
+// a loss. What still waits in a queue past the grace is missing too: the databases do
+// not tell it from what was lost.
+//
+// # Trace and doctor
+//
+// A Tracer follows an event from its commit to its effects, and on to the events that it
+// caused, from the databases alone. Examine checks what can be set up wrong, changes
+// nothing, and gives with each thing that is not well the command or SQL that mends it.
+//
+// # Replenishments
+//
+// One that hangs can be cancelled, or asked for again by the very event that asked
+// before. Both are kept with who, when and why.
 //
 // # Rights
 //
 // The databases are used as schema.RoleMaintenance, which reads the tables about
 // events and changes what a redrive, a Send, a Skip and a replay change. In SQS it takes the
+// events and changes what a redrive, a Send, a Skip and an act on a replenishment change. In SQS it takes the
 // rights to receive, delete, change visibility, purge and send on the dead-letter
 // queues and to send on the consumers' queues.
 //

@@ -135,7 +135,7 @@ func (a awsExamination) queues(ctx context.Context, s subject, consumer string) 
 	}
 	a.receiveCount(s, queue, arns)
 	a.policy(s, "policy", queue)
-	a.policy(s, "policy of the subscription's dead-letter queue", subDLQ)
+	a.policy(s, "policy of "+schema.SubscriptionDLQName(consumer), subDLQ)
 	return arns, true
 }
 

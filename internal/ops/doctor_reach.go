@@ -41,7 +41,7 @@ func (e *examination) reachable(ctx context.Context, name, text string, allowed 
 	}
 	if local, is := privateAddress(conn.RemoteAddr(), allowed); is && !anywhere {
 		s.fail("reachable", fmt.Sprintf("if that is meant: --marketing-allow %s, or RESTOCK_MARKETING_ALLOW", netip.PrefixFrom(local, local.BitLen())),
-			"%s is %s, which is not public: the consumer refuses it", u.Hostname(), local)
+			"%s leads to %s, which is not public: the consumer refuses it", u.Hostname(), local)
 		return
 	}
 	s.ok("reachable", "%s accepts connections", address)
