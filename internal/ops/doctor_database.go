@@ -76,7 +76,7 @@ func (s databaseSubject) settings(ctx context.Context) error {
 	err := s.db.Pool.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'), pg_is_in_recovery(),
 			(SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
 			current_setting('max_replication_slots')::int, (SELECT count(*) FROM pg_replication_slots), EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1),
-			current_setting('max_wal_senders')::int, (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender')`, s.db.Slot).
+			current_setting('max_wal_senders')::int, (SELECT count(*) FROM pg_stat_replication)`, s.db.Slot).
 		Scan(&level, &standbys, &recovering, &keep, &slots, &slotsUsed, &hasSlot, &senders, &sendersUsed)
 	if err != nil {
 		return fmt.Errorf("read the server's settings: %w", err)
