@@ -63,6 +63,7 @@
 // Without more, a selection means what is published. What is parked by itself and what
 // the ledger does not know is replayed when asked for, and recorded as published then.
 // What is held with its group is not: that is for Send.
+//
 // # Reconcile
 //
 // A Reconciler tells what is missing: events past the grace that are neither published
@@ -88,9 +89,8 @@
 // # Rights
 //
 // The databases are used as schema.RoleMaintenance, which reads the tables about
-// events and changes what a redrive, a Send, a Skip and a replay change. In SQS it takes the
-// events and changes what a redrive, a Send, a Skip and an act on a replenishment change. In SQS it takes the
-// rights to receive, delete, change visibility, purge and send on the dead-letter
+// events and changes what a redrive, a Send, a Skip, a replay and an act on a
+// replenishment change. In SQS it takes the rights to receive, delete, change visibility, purge and send on the dead-letter
 // queues and to send on the consumers' queues.
 //
 // Memory is bounded by the bodies held, not by what is in the queues.
