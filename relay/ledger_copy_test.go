@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -9,24 +8,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
-
-	"github.com/restock-dev/restock/internal/localpg/pgtest"
-	"github.com/restock-dev/restock/schema"
 )
 
 // newTestLedger is the ledger of a new database.
 func newTestLedger(t *testing.T) *ledger {
 	t.Helper()
-	db := pgtest.NewDatabase(t, pgtest.Template{Name: "ledger", Setup: func(ctx context.Context, dsn string) error {
-		_, err := schema.MigrateStore(ctx, dsn)
-		return err
-	}})
-	pool, err := pgxpool.New(t.Context(), db.DSN)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	return &ledger{pool: pool, slot: "slot", origin: origin{"1", 1}, promise: promise{wanted: func() pglogrepl.LSN { return 7 }}}
+	return &ledger{pool: TestStore(t), slot: "slot", origin: origin{"1", 1}, promise: promise{wanted: func() pglogrepl.LSN { return 7 }}}
 }
 
 // published are entries of today and of the two days around it.
@@ -36,7 +24,7 @@ func published(n int) []*entry {
 	for i := range entries {
 		entries[i] = &entry{
 			position: Position{Commit: pglogrepl.LSN(i + 1)}, day: today.AddDate(0, 0, i%3-1), id: uuid.Must(uuid.NewV7()), group: "g",
-			messageID: fmt.Sprintf("메시지 %d", i), sequenceNumber: fmt.Sprint(10_000_000_000_000_000+i),
+			messageID: fmt.Sprintf("메시지 %d", i), sequenceNumber: fmt.Sprint(10_000_000_000_000_000 + i),
 		}
 	}
 	return entries

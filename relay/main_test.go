@@ -89,6 +89,15 @@ func newOutboxOn(t *testing.T, pg *localpg.Server) *outbox {
 	return setUp(t, pg, "store")
 }
 
+func init() {
+	relay.TestStore = func(t *testing.T) *pgxpool.Pool {
+		pool, err := pgxpool.New(t.Context(), pgtest.NewDatabase(t, pgtest.Template{Name: "store", Setup: migrate}).DSN)
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return pool
+	}
+}
+
 func setUp(t *testing.T, pg *localpg.Server, database string) *outbox {
 	t.Helper()
 	o := &outbox{t: t, ctx: t.Context(), pg: pg, database: database, slot: schema.SlotName(database)}

@@ -75,7 +75,7 @@ func (c *statusCommand) Run(inv *invocation) error {
 	}
 	switch report.Health {
 	case ops.Degraded:
-		return fmt.Errorf("degraded: %d findings", len(report.Findings))
+		return fmt.Errorf("degraded: %d concerns", len(report.Concerns))
 	case ops.Unknown:
 		return &setupError{errors.New("not all could be asked")}
 	}
@@ -193,10 +193,10 @@ func (c *statusCommand) print(out io.Writer, r ops.StatusReport) error {
 		say(out, "\n")
 		printQueues(out, r.Queues)
 	}
-	if len(r.Findings) > 0 {
+	if len(r.Concerns) > 0 {
 		say(out, "\n")
 	}
-	for _, f := range r.Findings {
+	for _, f := range r.Concerns {
 		say(out, "%s %s: %s\n  -> %s\n", f.Health, f.About, visible(f.What), visible(f.Mend))
 	}
 	say(out, "\n")

@@ -97,11 +97,11 @@ type StatusReport struct {
 	Health   Health        `json:"health"`
 	Relays   []RelayStatus `json:"relays"`
 	Queues   []QueueStatus `json:"queues"`
-	Findings []Finding     `json:"findings"`
+	Concerns []Concern     `json:"concerns"`
 }
 
-// Finding is one thing that is not as it should be, and what mends it.
-type Finding struct {
+// Concern is one thing that is not as it should be, and what mends it.
+type Concern struct {
 	Health Health `json:"health"` // Degraded or Unknown
 	About  string `json:"about"`  // a database or a consumer
 	What   string `json:"what"`

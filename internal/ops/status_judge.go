@@ -7,7 +7,7 @@ import (
 
 // judge says what is not as it should be. It is pure.
 func (r *StatusReport) judge(l Limits) {
-	r.Findings = []Finding{}
+	r.Concerns = []Concern{}
 	for _, relay := range r.Relays {
 		relay.judge(l, r.finding(relay.Database))
 	}
@@ -15,7 +15,7 @@ func (r *StatusReport) judge(l Limits) {
 		q.judge(l, r.finding(q.Consumer))
 	}
 	r.Health = Healthy
-	for _, f := range r.Findings {
+	for _, f := range r.Concerns {
 		if r.Health == Healthy || f.Health == Unknown {
 			r.Health = f.Health
 		}
@@ -27,7 +27,7 @@ type tell func(health Health, mend, what string, args ...any)
 
 func (r *StatusReport) finding(about string) tell {
 	return func(health Health, mend, what string, args ...any) {
-		r.Findings = append(r.Findings, Finding{Health: health, About: about, What: fmt.Sprintf(what, args...), Mend: mend})
+		r.Concerns = append(r.Concerns, Concern{Health: health, About: about, What: fmt.Sprintf(what, args...), Mend: mend})
 	}
 }
 

@@ -44,11 +44,11 @@ func TestJudge(t *testing.T) {
 		r.judge(l)
 		require.Equal(t, c.health, r.Health, name)
 		if c.what == "" {
-			require.Empty(t, r.Findings, name)
+			require.Empty(t, r.Concerns, name)
 			continue
 		}
-		require.Equal(t, c.what, r.Findings[0].What, name)
-		require.NotEmpty(t, r.Findings[0].Mend, name)
+		require.Equal(t, c.what, r.Concerns[0].What, name)
+		require.NotEmpty(t, r.Concerns[0].Mend, name)
 	}
 }
 
@@ -60,7 +60,7 @@ func TestUnknownOutweighsDegraded(t *testing.T) {
 		r := StatusReport{Queues: queues}
 		r.judge(l)
 		require.Equal(t, Unknown, r.Health)
-		require.Len(t, r.Findings, 2)
+		require.Len(t, r.Concerns, 2)
 	}
 }
 

@@ -85,9 +85,9 @@ func (w *world) record(e schema.Event, ago string) {
 	w.exec(`INSERT INTO ledger (day, event_id, outcome, published_at) VALUES ($1, $2, 'published', now() - $3::text::interval)`, e.Day, e.ID, ago)
 }
 
-func findings(r ops.StatusReport) string {
+func concerns(r ops.StatusReport) string {
 	var all []string
-	for _, f := range r.Findings {
+	for _, f := range r.Concerns {
 		all = append(all, string(f.Health)+" "+f.About+": "+f.What)
 	}
 	return strings.Join(all, "\n")
@@ -99,8 +99,8 @@ func TestStatusOfARelay(t *testing.T) {
 	s := w.status(ops.Limits{})
 	r := w.look(s)
 	require.Equal(t, ops.Degraded, r.Health)
-	require.Contains(t, findings(r), "is missing")
-	require.Contains(t, findings(r), "no relay is active")
+	require.Contains(t, concerns(r), "is missing")
+	require.Contains(t, concerns(r), "no relay is active")
 	require.Zero(t, r.Relays[0].LagSeconds)
 
 	slot := w.slot()
@@ -111,7 +111,7 @@ func TestStatusOfARelay(t *testing.T) {
 	require.Equal(t, ops.RelayStarting, r.Relays[0].State)
 	require.Equal(t, 1, r.Relays[0].Standbys)
 	require.Equal(t, "reserved", r.Relays[0].SlotState)
-	require.Equal(t, ops.Healthy, r.Health, findings(r))
+	require.Equal(t, ops.Healthy, r.Health, concerns(r))
 	require.Equal(t, 14, r.Relays[0].PartitionDays)
 	require.Nil(t, r.Relays[0].LeftBytes, "nothing bounds it")
 
@@ -123,7 +123,7 @@ func TestStatusOfARelay(t *testing.T) {
 	require.InDelta(t, 180, r.Relays[0].LagSeconds, 60)
 	require.EqualValues(t, 2, r.Relays[0].Unpublished)
 	require.Nil(t, r.Relays[0].DrainSeconds, "nothing is published")
-	require.Contains(t, findings(r), "publishing is behind: 2 events wait")
+	require.Contains(t, concerns(r), "publishing is behind: 2 events wait")
 
 	w.record(old, "0")
 	r = w.look(s)
@@ -133,12 +133,12 @@ func TestStatusOfARelay(t *testing.T) {
 	w.record(now, "0")
 	r = w.look(s)
 	require.Zero(t, r.Relays[0].LagSeconds, "a true 0")
-	require.Equal(t, ops.Healthy, r.Health, findings(r))
+	require.Equal(t, ops.Healthy, r.Health, concerns(r))
 
 	w.exec(`INSERT INTO watermarks (slot, system_identifier, timeline, sweep) VALUES ($1, '', 0, 'it was lost')`, slot)
 	r = w.look(s)
 	require.Equal(t, ops.RelaySweeping, r.Relays[0].State)
-	require.Contains(t, findings(r), "it was lost")
+	require.Contains(t, concerns(r), "it was lost")
 }
 
 // TestStatusOfWhatWaitsForSomebody: parked events, old replenishments, few partitions.
@@ -158,7 +158,7 @@ func TestStatusOfWhatWaitsForSomebody(t *testing.T) {
 	require.Equal(t, &ops.ReplenishmentStatus{Open: 2, Overdue: 1, OldestSeconds: r.Relays[0].Replenishments.OldestSeconds}, r.Relays[0].Replenishments)
 	require.Equal(t, "degraded store: 1 events and 0 groups are parked\n"+
 		"degraded store: partitions are made for 1 days ahead\n"+
-		"degraded store: 1 replenishments are open for more than 24h0m0s, the oldest for 48h0m0s", findings(r))
+		"degraded store: 1 replenishments are open for more than 24h0m0s, the oldest for 48h0m0s", concerns(r))
 }
 
 // TestStatusOfQueues: what waits, since when, what failed, what is dead.
@@ -187,8 +187,8 @@ func TestStatusOfQueues(t *testing.T) {
 	require.EqualValues(t, 1, q.Failing)
 	require.Equal(t, "the factory said no: sig=redacted", q.LastError)
 	require.InDelta(t, 2.0/60, q.AttemptsPerSecond, 0.001)
-	require.Contains(t, findings(r), "degraded factory: 2 messages are dead")
-	require.Contains(t, findings(r), "degraded factory: 2 messages wait, one was published 10m0s ago")
+	require.Contains(t, concerns(r), "degraded factory: 2 messages are dead")
+	require.Contains(t, concerns(r), "degraded factory: 2 messages wait, one was published 10m0s ago")
 	require.Zero(t, r.Queues[1].Visible+r.Queues[1].Dead, "ads")
 
 	problems, err := testutil.CollectAndLint(s.Collector())
