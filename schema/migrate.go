@@ -21,7 +21,8 @@ var migrations embed.FS
 // MigrateStore brings the store's database to the newest schema. It runs as the
 // database's owner, applies what is missing, each migration in a transaction of
 // its own, and can be run again after half of it failed. Two at once wait for
-// each other. It returns the names of the migrations that it applied.
+// each other. It returns the names of the migrations that it applied. In any case the
+// partitions for the days ahead are there after it.
 func MigrateStore(ctx context.Context, dsn string) ([]string, error) {
 	return migrate(ctx, dsn, "store", "customers")
 }
@@ -73,6 +74,9 @@ func migrate(ctx context.Context, dsn, own, other string) ([]string, error) {
 		if err != nil {
 			return applied, fmt.Errorf("migrate %s: %w", set, withHint(err))
 		}
+	}
+	if _, err := db.ExecContext(ctx, `SELECT ensure_partitions()`); err != nil {
+		return applied, fmt.Errorf("migrate %s: ensure partitions: %w", own, err)
 	}
 	return applied, nil
 }

@@ -147,6 +147,23 @@ func TestPartitionsBesideAnOpenInsert(t *testing.T) {
 	require.Equal(t, 5, made)
 }
 
+// TestMigrateEnsuresPartitions: where nothing ran for weeks, migrating again makes the
+// partitions that are missing.
+func TestMigrateEnsuresPartitions(t *testing.T) {
+	t.Parallel()
+	dsn := pgtestDatabase(t).DSN
+	conn := connect(t, dsn)
+	tomorrow := "ledger_" + time.Now().UTC().AddDate(0, 0, 1).Format("20060102")
+	_, err := conn.Exec(t.Context(), `DROP TABLE `+tomorrow)
+	require.NoError(t, err)
+	applied, err := schema.MigrateStore(t.Context(), dsn)
+	require.NoError(t, err)
+	require.Empty(t, applied)
+	var there bool
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT to_regclass($1) IS NOT NULL`, tomorrow).Scan(&there))
+	require.True(t, there)
+}
+
 func TestMissingPartitionIsTold(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtestDatabase(t).DSN)
