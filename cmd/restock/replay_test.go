@@ -136,7 +136,7 @@ func TestReplayCommand(t *testing.T) {
 // it can be resumed.
 func TestReplaySurvives(t *testing.T) {
 	w := newParkedWorld(t)
-	want := w.orders(20, "c-1", "c-2")
+	want := w.orders(100, "c-1", "c-2") // so many that it cannot be done before it is stopped
 	client, url := w.subscribe()
 	var ids strings.Builder
 	for _, of := range want {
@@ -144,7 +144,7 @@ func TestReplaySurvives(t *testing.T) {
 			fmt.Fprintln(&ids, id)
 		}
 	}
-	cmd := exec.Command(binary, "replay", "--ids-file", "-", "--rate", "20", "--sample", "0")
+	cmd := exec.Command(binary, "replay", "--ids-file", "-", "--rate", "40", "--sample", "0")
 	cmd.Env = append(os.Environ(), w.env...)
 	cmd.Stdin = strings.NewReader(ids.String())
 	var errs strings.Builder
@@ -162,19 +162,20 @@ func TestReplaySurvives(t *testing.T) {
 	require.Contains(t, errs.String(), "the relay goes on; restock replay resume "+id+" watches again")
 	w.relay.restart()
 	some(12)
+	w.relay.kill()
 	code, out, stderr := command(t, w.env, "replay", "cancel", id)
 	require.Zero(t, code, stderr)
-	require.Regexp(t, `cancelled with \d+ of 40 events done: restock replay resume `+id+" goes on", out)
+	require.Regexp(t, `cancelled with \d+ of 200 events done: restock replay resume `+id+" goes on", out)
 	code, _, stderr = command(t, w.env, "replay", "cancel", id)
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "is cancelled already")
-	w.relay.restart()
+	w.relay.start()
 	code, out, stderr = command(t, w.env, "replay", "resume", id)
 	require.Zero(t, code, stderr)
-	require.Contains(t, out, "done: 40 events are replayed")
+	require.Contains(t, out, "done: 200 events are replayed")
 
 	got := map[string][]uuid.UUID{}
-	for range 40 {
+	for range 200 {
 		m, err := client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
 			QueueUrl: &url, WaitTimeSeconds: 20, MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{"All"},
 		})
