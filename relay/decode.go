@@ -136,8 +136,7 @@ func (d *decoder) insert(data []byte) (change, error) {
 	if err := d.identity(e, values); err != nil {
 		return change{}, fmt.Errorf("decode a row of %s: %w", t.name, err)
 	}
-	e.size = len(values[body]) + sequenceBytes + len(values[subject]) + len(values[attributes])
-	e.memory = len(text) + entryOverhead
+	e.weigh(values)
 	return change{kind: changeEvent, entry: e}, nil
 }
 
@@ -148,6 +147,12 @@ const (
 	// struct and its share of lanes and cursor.
 	entryOverhead = 512
 )
+
+// weigh sets what the entry, whose row has these values, weighs.
+func (e *entry) weigh(v values) {
+	e.size = len(v[body]) + sequenceBytes + len(v[subject]) + len(v[attributes])
+	e.memory = len(e.row.text) + entryOverhead
+}
 
 // identity reads what the ledger and the order need. Its columns are typed, so a
 // failure is a table that is not an outbox, never one bad row.

@@ -23,10 +23,8 @@ func loadedRow(columns ...*string) row {
 // measure sets what an entry weighs, from its row.
 func (e *entry) measure() error {
 	v, err := e.row.table.values(e.row.text)
-	if err != nil {
-		return err
+	if err == nil {
+		e.weigh(v)
 	}
-	e.size = len(v[body]) + sequenceBytes + len(v[subject]) + len(v[attributes])
-	e.memory = len(e.row.text) + entryOverhead
-	return nil
+	return err
 }
