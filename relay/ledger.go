@@ -71,7 +71,7 @@ func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]
 // record makes what became of the entries durable, trying until it has or ctx ends.
 func (l *ledger) record(ctx context.Context, entries []*entry) error {
 	if l.parkedOnly {
-		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked == nil && e.release == nil && e.item == nil })
+		entries = slices.DeleteFunc(slices.Clone(entries), (*entry).newlyPublished)
 	}
 	if len(entries) == 0 {
 		return nil
@@ -100,7 +100,7 @@ func (l *ledger) record(ctx context.Context, entries []*entry) error {
 func (l *ledger) write(ctx context.Context, entries []*entry) error {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
-	published := publishedOf(entries)
+	published := slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return !e.newlyPublished() })
 	var err error
 	copying := len(published) >= copyFrom
 	if copying {
@@ -116,10 +116,9 @@ func (l *ledger) write(ctx context.Context, entries []*entry) error {
 	return nil
 }
 
-// publishedOf are the entries that the ledger does not know of in any way.
-func publishedOf(entries []*entry) []*entry {
-	return slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.parked != nil || e.release != nil || e.item != nil })
-}
+// newlyPublished tells an entry of which a ledger row is all there is to write: it was
+// published, and was neither parked before nor is it of a replay.
+func (e *entry) newlyPublished() bool { return e.parked == nil && e.release == nil && e.item == nil }
 
 // insert sends everything in one round trip: without BEGIN a batch is one transaction.
 func (l *ledger) insert(ctx context.Context, entries, published []*entry) error {

@@ -496,12 +496,13 @@ func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
 	if p.throttle.until.After(now) && p.throttle.until.After(due) {
 		due, held = p.throttle.until, true
 	}
-	if at, ok := p.nextLook(); ok && (!held || !due.After(now) || at.Before(due)) {
-		due, held = at, true
+	sooner := func(at time.Time, ok bool) {
+		if ok && (!held || !due.After(now) || at.Before(due)) {
+			due, held = at, true
+		}
 	}
-	if at, ok := p.replayDue(now); ok && (!held || !due.After(now) || at.Before(due)) {
-		due, held = at, true
-	}
+	sooner(p.nextLook())
+	sooner(p.replayDue(now))
 	if held && due.After(now) {
 		timer.Reset(time.Until(due))
 	}
