@@ -7,11 +7,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -20,9 +18,9 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/restock-dev/restock/bench/internal/private"
 	"github.com/restock-dev/restock/internal/figure"
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/ops"
@@ -41,7 +39,7 @@ func main() {
 	var o options
 	kong.Parse(&o, kong.Description("Measures how long restock reconcile takes."))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, o)
+	err := private.Run(ctx, o.Dir, false, map[string]string{"maintenance_work_mem": "256MB"}, func(pg *localpg.Server) error { return run(ctx, pg, o) })
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -49,28 +47,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) (err error) {
-	dir := o.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
-	place, err := localpg.Place(dir)
-	if err != nil {
-		return err
-	}
-	if o.Dir == "" { // it may be elsewhere than the directory
-		defer func() { err = errors.Join(err, os.RemoveAll(place)) }()
-	}
-	pg, err := localpg.Start(ctx, localpg.Config{DataDir: filepath.Join(place, "postgres"), Logger: zerolog.Nop(), Settings: map[string]string{
-		"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off", "maintenance_work_mem": "256MB",
-	}})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, pg.Stop(context.WithoutCancel(ctx))) }()
+func run(ctx context.Context, pg *localpg.Server, o options) error {
 	for name, migrate := range map[string]func(context.Context, string) ([]string, error){"store": schema.MigrateStore, "customers": schema.MigrateCustomers} {
 		if err := pg.CreateDatabase(ctx, name, ""); err != nil {
 			return err

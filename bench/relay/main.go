@@ -7,18 +7,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/pprof"
 	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
-	"github.com/rs/zerolog"
 
+	"github.com/restock-dev/restock/bench/internal/private"
 	"github.com/restock-dev/restock/internal/localpg"
 )
 
@@ -76,32 +74,16 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	if o.DrainDSN != "" {
 		return true, drainHere(ctx, o.DrainDSN, o.DrainSlot, o.DrainRows)
 	}
-	dir := o.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
-			return false, err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
-	place, err := localpg.Place(dir)
-	if err != nil {
-		return false, err
-	}
-	if o.Dir == "" { // it may be elsewhere than the directory
-		defer func() { err = errors.Join(err, os.RemoveAll(place)) }()
-	}
-	pg, err := localpg.Start(ctx, localpg.Config{
-		DataDir: filepath.Join(place, "postgres"), Fsync: true, Logger: zerolog.Nop(),
-		Settings: map[string]string{
-			"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off",
-			"max_replication_slots": "40", "max_wal_senders": "20",
-		},
+	settings := map[string]string{"max_replication_slots": "40", "max_wal_senders": "20"}
+	err = private.Run(ctx, o.Dir, true, settings, func(pg *localpg.Server) (err error) {
+		ok, err = runParts(ctx, pg, o)
+		return err
 	})
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, pg.Stop(context.WithoutCancel(ctx))) }()
-	ok = true
+	return ok, err
+}
+
+func runParts(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
+	ok := true
 	for _, p := range parts {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {
 			continue

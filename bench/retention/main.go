@@ -8,17 +8,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/rs/zerolog"
 
+	"github.com/restock-dev/restock/bench/internal/private"
 	"github.com/restock-dev/restock/internal/localpg"
 )
 
@@ -47,30 +45,14 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (ok bool, err error) {
-	dir := o.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "restock-bench-"); err != nil {
-			return false, err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
-	place, err := localpg.Place(dir)
-	if err != nil {
-		return false, err
-	}
-	if o.Dir == "" { // it may be elsewhere than the directory
-		defer func() { err = errors.Join(err, os.RemoveAll(place)) }()
-	}
-	pg, err := localpg.Start(ctx, localpg.Config{
-		DataDir: filepath.Join(place, "postgres"), Fsync: true, Logger: zerolog.Nop(),
-		Settings: map[string]string{
-			"shared_buffers": "512MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off", "maintenance_work_mem": "256MB",
-		},
+	err = private.Run(ctx, o.Dir, true, map[string]string{"maintenance_work_mem": "256MB"}, func(pg *localpg.Server) (err error) {
+		ok, err = fillAndCompare(ctx, pg, o)
+		return err
 	})
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, pg.Stop(context.WithoutCancel(ctx))) }()
+	return ok, err
+}
+
+func fillAndCompare(ctx context.Context, pg *localpg.Server, o options) (bool, error) {
 	empty, err := newShop(ctx, pg, "empty")
 	if err != nil {
 		return false, err
