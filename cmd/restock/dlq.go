@@ -268,7 +268,7 @@ func (c *dlqRedriveCommand) progress(inv *invocation) func(ops.Progress) {
 	var bar *progressbar.ProgressBar
 	return func(p ops.Progress) {
 		if bar == nil {
-			bar = progressbar.NewOptions(p.Total, progressbar.OptionSetWriter(inv.stderr), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+			bar = newBar(inv.stderr, int64(p.Total))
 		}
 		bar.ChangeMax(p.Total)
 		_ = bar.Set(p.Done) // a terminal that is gone stops nothing

@@ -226,7 +226,7 @@ func (c *parkedSendCommand) print(inv *invocation, r ops.SendReport) {
 func (c *parkedSendCommand) wait(inv *invocation, p *ops.Parked, result *sent) error {
 	var bar *progressbar.ProgressBar
 	if isTerminal(inv.stderr) {
-		bar = progressbar.NewOptions(result.Count(), progressbar.OptionSetWriter(inv.stderr), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+		bar = newBar(inv.stderr, int64(result.Count()))
 	}
 	for total := result.Count(); ; {
 		at, err := p.Sending(inv, result.SendReport)

@@ -84,7 +84,7 @@ func cannotTell(ctx context.Context, err error) error {
 
 // dayBar shows how many days are done.
 func dayBar(inv *invocation) func(done, total int) {
-	bar := progressbar.NewOptions(0, progressbar.OptionSetWriter(inv.stderr), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("days"))
+	bar := newBar(inv.stderr, 0, progressbar.OptionSetDescription("days"))
 	return func(done, total int) {
 		bar.ChangeMax(total)
 		_ = bar.Set(done) // a terminal that is gone stops nothing

@@ -61,7 +61,7 @@ func (f replayFlags) follow(inv *invocation, r *ops.Replays, id uuid.UUID) (s op
 		switch {
 		case isTerminal(inv.stderr):
 			if bar == nil {
-				bar = progressbar.NewOptions64(s.Events, progressbar.OptionSetWriter(inv.stderr), progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionClearOnFinish())
+				bar = newBar(inv.stderr, s.Events, progressbar.OptionShowIts())
 			}
 			_ = bar.Set64(s.Done) // a terminal that is gone stops nothing
 		case time.Since(said) >= sayEvery:

@@ -67,11 +67,14 @@ func (c *replenishmentsListCommand) Run(inv *invocation) error {
 	return nil
 }
 
-type replenishmentsRetryCommand struct {
+// replenishmentActFlags are what is needed to do something with one.
+type replenishmentActFlags struct {
 	replenishmentFlags
 	ID     uuid.UUID `arg:"" help:"The replenishment."`
 	Reason string    `required:"" help:"Why; it is kept."`
 }
+
+type replenishmentsRetryCommand struct{ replenishmentActFlags }
 
 // Help is what -h says besides the flags.
 func (c *replenishmentsRetryCommand) Help() string {
@@ -106,11 +109,7 @@ func (c *replenishmentsRetryCommand) Run(inv *invocation) error {
 	return nil
 }
 
-type replenishmentsCancelCommand struct {
-	replenishmentFlags
-	ID     uuid.UUID `arg:"" help:"The replenishment."`
-	Reason string    `required:"" help:"Why; it is kept."`
-}
+type replenishmentsCancelCommand struct{ replenishmentActFlags }
 
 // Help is what -h says besides the flags.
 func (c *replenishmentsCancelCommand) Help() string {

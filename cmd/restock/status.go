@@ -38,7 +38,7 @@ type statusCommand struct {
 // Help is what -h says besides the flags.
 func (c *statusCommand) Help() string {
 	return "Asks the databases, as restock_maintenance, and SQS; no part of Restock need be reachable. Without RESTOCK_CUSTOMERS_DATABASE_URL the relay of the customers " +
-		"database, vip and marketing are left out. Exit codes: 0 healthy, 1 degraded, each finding a line with what mends it, 2 something could not be asked. " +
+		"database, vip and marketing are left out. Exit codes: 0 healthy, 1 degraded, each concern a line with what mends it, 2 something could not be asked. " +
 		"--watch ends with 0 when it is stopped."
 }
 
