@@ -104,7 +104,7 @@ func checkURL(text string, allowed []netip.Prefix) error {
 		return errors.New("it has a user name or a password: take it out, the webhook is signed instead")
 	}
 	if addr, err := netip.ParseAddr(u.Hostname()); err == nil {
-		return checkAddress(addr, allowed)
+		return CheckAddress(addr, allowed)
 	}
 	return nil
 }

@@ -66,8 +66,9 @@ func (e *addressError) Error() string {
 	return fmt.Sprintf("%s is not a public address (%s): set another URL or mend its DNS; if it is meant, allow its network", e.addr, e.name)
 }
 
-// checkAddress refuses an address that is not public unless it is allowed.
-func checkAddress(addr netip.Addr, allowed []netip.Prefix) error {
+// CheckAddress refuses, as the address of a webhook, one that is not public, unless it is
+// in a network that is allowed.
+func CheckAddress(addr netip.Addr, allowed []netip.Prefix) error {
 	// A prefix contains no address with a zone, and none of IPv4 that is mapped.
 	plain := addr.WithZone("").Unmap()
 	if slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(plain) }) {
@@ -75,7 +76,7 @@ func checkAddress(addr netip.Addr, allowed []netip.Prefix) error {
 	}
 	if nat64.Contains(plain) {
 		b := plain.As16()
-		return checkAddress(netip.AddrFrom4([4]byte(b[12:])), allowed)
+		return CheckAddress(netip.AddrFrom4([4]byte(b[12:])), allowed)
 	}
 	for _, block := range notPublic {
 		if block.prefix.Contains(plain) {
@@ -102,7 +103,7 @@ func newTransport(allowed []netip.Prefix) *http.Transport {
 			if err != nil {
 				return fmt.Errorf("address to dial: %w", err)
 			}
-			return checkAddress(to.Addr(), allowed)
+			return CheckAddress(to.Addr(), allowed)
 		},
 	}
 	return &http.Transport{

@@ -103,7 +103,7 @@ func TestAddressesThatAreRefused(t *testing.T) {
 			"100::1", "fec0::1", "4000::1", "5f00::1"},
 	} {
 		for _, text := range addresses {
-			err := checkAddress(netip.MustParseAddr(text), nil)
+			err := CheckAddress(netip.MustParseAddr(text), nil)
 			require.ErrorContains(t, err, "is not a public address ("+name+")", text)
 			require.ErrorContains(t, err, "allow its network")
 		}
@@ -113,7 +113,7 @@ func TestAddressesThatAreRefused(t *testing.T) {
 		"172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
 		"2606:4700:4700::1111", "2a00:1450:4001:80b::200e", "2001:4860:4860::8888", "2003::1", "2001:200::1", "::ffff:8.8.8.8", "64:ff9b::808:808",
 	} {
-		require.NoError(t, checkAddress(netip.MustParseAddr(text), nil), text)
+		require.NoError(t, CheckAddress(netip.MustParseAddr(text), nil), text)
 	}
 }
 
@@ -121,10 +121,10 @@ func TestAddressesThatAreAllowed(t *testing.T) {
 	t.Parallel()
 	allowed := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("fe80::/10"), {}}
 	for _, text := range []string{"10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "fd12::1", "fe80::1%eth0", "8.8.8.8"} {
-		require.NoError(t, checkAddress(netip.MustParseAddr(text), allowed), text)
+		require.NoError(t, CheckAddress(netip.MustParseAddr(text), allowed), text)
 	}
 	for _, text := range []string{"10.2.0.1", "fc00::1", "127.0.0.1", "169.254.169.254"} {
-		require.Error(t, checkAddress(netip.MustParseAddr(text), allowed), text)
+		require.Error(t, CheckAddress(netip.MustParseAddr(text), allowed), text)
 	}
 }
 

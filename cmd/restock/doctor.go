@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -74,7 +75,8 @@ func (c *doctorCommand) Run(inv *invocation) error {
 
 // config is what there is to be checked, and what there is not.
 func (c *doctorCommand) config(inv *invocation) (cfg ops.DoctorConfig, left []string, err error) {
-	cfg = ops.DoctorConfig{FactoryURL: c.FactoryAPI, WebhookURL: c.MarketingWebhookURL, WebhookAllow: c.MarketingAllow, VIPThreshold: c.VIPThreshold}
+	cfg = ops.DoctorConfig{FactoryURL: c.FactoryAPI, WebhookURL: c.MarketingWebhookURL, VIPThreshold: c.VIPThreshold}
+	cfg.WebhookAddress = func(at netip.Addr) error { return consumers.CheckAddress(at, c.MarketingAllow) }
 	for _, given := range []struct {
 		is         bool
 		what, name string

@@ -37,9 +37,10 @@ type DoctorConfig struct {
 	AWS              DoctorAWS
 	// FactoryURL and WebhookURL are connected to, and asked nothing.
 	FactoryURL, WebhookURL string
-	// WebhookAllow are the networks that a webhook may go to though they are not public.
-	WebhookAllow []netip.Prefix
-	VIPThreshold int64
+	// WebhookAddress is what the consumer refuses a webhook's address by. It is needed
+	// with WebhookURL.
+	WebhookAddress func(netip.Addr) error
+	VIPThreshold   int64
 }
 
 // DoctorDatabase is a database with an outbox.
@@ -73,10 +74,10 @@ func Examine(ctx context.Context, cfg DoctorConfig) []Check {
 		e.aws(ctx, cfg.AWS, schema.Interests(cfg.VIPThreshold))
 	}
 	if cfg.FactoryURL != "" {
-		e.reachable(ctx, "factory", cfg.FactoryURL, nil, true)
+		e.reachable(ctx, "factory", cfg.FactoryURL, nil)
 	}
 	if cfg.WebhookURL != "" {
-		e.reachable(ctx, "marketing", cfg.WebhookURL, cfg.WebhookAllow, false)
+		e.reachable(ctx, "marketing", cfg.WebhookURL, cfg.WebhookAddress)
 	}
 	return e.checks
 }

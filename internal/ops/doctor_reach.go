@@ -7,13 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"slices"
 )
 
 // reachable connects to where a URL leads, over TLS where it is https, and asks
-// nothing. Where only public addresses are allowed, another one is a failure: the
-// consumer will refuse it. Nothing but the host of the URL is shown.
-func (e *examination) reachable(ctx context.Context, name, text string, allowed []netip.Prefix, anywhere bool) {
+// nothing. An address that check refuses is a failure: the consumer will refuse it too.
+// Without check any will do. Nothing but the host of the URL is shown.
+func (e *examination) reachable(ctx context.Context, name, text string, check func(netip.Addr) error) {
 	s := subject{e, name}
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -39,24 +38,13 @@ func (e *examination) reachable(ctx context.Context, name, text string, allowed 
 			return
 		}
 	}
-	if local, is := privateAddress(conn.RemoteAddr(), allowed); is && !anywhere {
-		s.fail("reachable", fmt.Sprintf("if that is meant: --marketing-allow %s, or RESTOCK_MARKETING_ALLOW", netip.PrefixFrom(local, local.BitLen())),
-			"%s leads to %s, which is not public: the consumer refuses it", u.Hostname(), local)
-		return
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok && check != nil {
+		at := tcp.AddrPort().Addr().Unmap()
+		if check(at) != nil {
+			s.fail("reachable", fmt.Sprintf("if that is meant: --marketing-allow %s, or RESTOCK_MARKETING_ALLOW", netip.PrefixFrom(at, at.BitLen())),
+				"%s leads to %s, which is not public: the consumer refuses it", u.Hostname(), at)
+			return
+		}
 	}
 	s.ok("reachable", "%s accepts connections", address)
-}
-
-// privateAddress tells whether a connection leads to an address that is not public
-// and not allowed either.
-func privateAddress(remote net.Addr, allowed []netip.Prefix) (netip.Addr, bool) {
-	tcp, ok := remote.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}, false
-	}
-	at := tcp.AddrPort().Addr().Unmap()
-	if slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(at) }) {
-		return at, false
-	}
-	return at, !at.IsGlobalUnicast() || at.IsPrivate()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/schema"
 )
@@ -172,7 +173,8 @@ func TestDoctorReaches(t *testing.T) {
 		{secure.URL + "/secret", loopback, ops.LevelFail}, // whose certificate nobody knows
 		{"secret", loopback, ops.LevelFail},
 	} {
-		checks := ops.Examine(t.Context(), ops.DoctorConfig{WebhookURL: c.url, WebhookAllow: c.allow})
+		check := func(at netip.Addr) error { return consumers.CheckAddress(at, c.allow) }
+		checks := ops.Examine(t.Context(), ops.DoctorConfig{WebhookURL: c.url, WebhookAddress: check})
 		require.Len(t, checks, 1)
 		require.Equal(t, c.want, checks[0].Level, "%s %v: %s", c.url, c.allow, checks[0].Why)
 		require.NotContains(t, checks[0].Why+checks[0].Mend, "secret")
