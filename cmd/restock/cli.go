@@ -38,6 +38,7 @@ type cli struct {
 	DLQ       dlqCommand       `cmd:"" name:"dlq" help:"See what could not be handled, and send it again."`
 	Doctor    doctorCommand    `cmd:"" help:"Check everything that can be set up wrong, and print what mends it."`
 	Trace     traceCommand     `cmd:"" help:"Tell the whole way of an event, an order or a replenishment, with the time of each step."`
+	Drill     drillCommand     `cmd:"" help:"Rehearse a failure and its mending, on a Restock that it starts for it."`
 	Reconcile reconcileCommand `cmd:"" help:"Tell whether anything is missing: outbox, ledger and inboxes compared."`
 
 	Replenishments replenishmentsCommand `cmd:"" help:"See what the factory was asked for and has not delivered, ask again, or cancel."`

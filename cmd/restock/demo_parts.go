@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/restock-dev/restock/api"
 	"github.com/restock-dev/restock/consumers"
@@ -113,14 +114,7 @@ func keptSecret(path string) ([]byte, error) {
 // else.
 func (d *demo) startRelays() error {
 	for _, database := range []string{demoStore, demoCustomers} {
-		publisher, err := relay.NewSNS(relay.SNSConfig{AWS: d.aws.AWSConfig(), TopicARN: d.topology.TopicARN})
-		if err != nil {
-			return err
-		}
-		r, err := relay.New(relay.Config{
-			DSN: d.dsn(database, schema.RoleRelay), Slot: schema.SlotName(database), Publication: schema.Publication, Publisher: publisher,
-			Logger: d.inv.log.With().Str("part", "relay").Str("database", database).Logger(), Metrics: d.registry,
-		})
+		r, err := d.newRelay(database, d.registry)
 		if err != nil {
 			return err
 		}
@@ -129,9 +123,36 @@ func (d *demo) startRelays() error {
 	return nil
 }
 
+func (d *demo) newRelay(database string, reg prometheus.Registerer) (*relay.Relay, error) {
+	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: d.aws.AWSConfig(), TopicARN: d.topology.TopicARN})
+	if err != nil {
+		return nil, err
+	}
+	return relay.New(relay.Config{
+		DSN: d.dsn(database, schema.RoleRelay), Slot: schema.SlotName(database), Publication: schema.Publication, Publisher: publisher,
+		Logger: d.inv.log.With().Str("part", "relay").Str("database", database).Logger(), Metrics: reg,
+	})
+}
+
 // startConsumers starts all that there are.
 func (d *demo) startConsumers() error {
-	s := supplies{
+	s := d.supplies()
+	all, err := makeConsumers(s, consumerNames())
+	if err != nil {
+		return err
+	}
+	for _, one := range all {
+		w, err := d.newWorker(s, one, d.registry)
+		if err != nil {
+			return err
+		}
+		d.parts, d.progress = append(d.parts, w.Run), append(d.progress, w.Progress)
+	}
+	return nil
+}
+
+func (d *demo) supplies() supplies {
+	return supplies{
 		store:      d.pool(demoStore, schema.RoleConsumers),
 		customers:  d.pool(demoCustomers, schema.RoleCustomers),
 		factoryAPI: d.url("factory"), vipThreshold: schema.DefaultVIPThreshold,
@@ -141,21 +162,12 @@ func (d *demo) startConsumers() error {
 			AllowedPrefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		},
 	}
-	all, err := makeConsumers(s, consumerNames())
-	if err != nil {
-		return err
-	}
-	client := sqs.NewFromConfig(d.aws.AWSConfig())
-	for _, one := range all {
-		w, err := one.worker(s, d.topology.Queues[one.name], consumers.Config{
-			SQS: client, Logger: d.inv.log.With().Str("part", "consume").Logger(), Metrics: d.registry,
-		})
-		if err != nil {
-			return err
-		}
-		d.parts, d.progress = append(d.parts, w.Run), append(d.progress, w.Progress)
-	}
-	return nil
+}
+
+func (d *demo) newWorker(s supplies, c consumer, reg prometheus.Registerer) (*consumers.Worker, error) {
+	return c.worker(s, d.topology.Queues[c.name], consumers.Config{
+		SQS: sqs.NewFromConfig(d.aws.AWSConfig()), Logger: d.inv.log.With().Str("part", "consume").Logger(), Metrics: reg,
+	})
 }
 
 func (d *demo) pool(database, role string) func() (*pgxpool.Pool, error) {

@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Name("restock"),
 		kong.Description("An outbox pipeline for a shop: checkout, relay, consumers. Flags may be given as environment variables too; each flag names its own."),
 		kong.Writers(stdout, stderr),
-		kong.Vars{"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold)},
+		kong.Vars{"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "drills": strings.Join(drillNames(), ","), "vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold)},
 		kong.Exit(func(status int) { exited, code = true, status }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 	)

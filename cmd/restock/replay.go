@@ -151,10 +151,15 @@ func (c *replayRunCommand) Run(inv *invocation) error {
 		do = r.Plan
 	}
 	plan, err := do(inv, s, ops.ReplayOptions{Consumer: c.Consumer, Force: c.Force, Rate: c.Rate, Sample: c.Sample})
-	if err != nil {
-		if errors.Is(err, ops.ErrSelection) {
-			return &setupError{err}
+	switch {
+	case errors.Is(err, ops.ErrSelection):
+		return &setupError{err}
+	case errors.Is(err, ops.ErrNothingSelected) && c.seeksTrouble():
+		if !c.JSON {
+			say(inv.stdout, "there is none: nothing is to be replayed\n")
 		}
+		return c.print(inv, replayed{})
+	case err != nil:
 		return err
 	}
 	if !c.JSON {
@@ -164,6 +169,12 @@ func (c *replayRunCommand) Run(inv *invocation) error {
 		return c.print(inv, replayed{Plan: &plan})
 	}
 	return c.watch(inv, r, *plan.ID, replayed{Plan: &plan})
+}
+
+// seeksTrouble tells whether what was asked for is what went wrong, of which there may
+// be nothing: what another replay has healed already, say.
+func (c *replayRunCommand) seeksTrouble() bool {
+	return c.Unhandled != "" || c.Unpublished || c.Parked
 }
 
 func (f replayFlags) print(inv *invocation, result replayed) error {
