@@ -64,7 +64,7 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 	}
 	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}, deliver: make(chan time.Time)}
 	defer func() { err = errors.Join(err, d.close()) }()
-	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startStatus, d.startMetrics} {
+	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startWatching, d.startMetrics} {
 		if err := start(); err != nil {
 			return err
 		}

@@ -181,24 +181,33 @@ func (d *demo) pool(database, role string) func() (*pgxpool.Pool, error) {
 	})
 }
 
-// startStatus shows what restock status --watch would. The story is over before it matters.
-func (d *demo) startStatus() error {
+// startWatching shows what restock status --watch and restock reconcile --every would.
+// The story is over before it matters.
+func (d *demo) startWatching() error {
 	if d.cmd.Once {
 		return nil
 	}
-	client := sqs.NewFromConfig(d.aws.AWSConfig())
-	cfg := ops.StatusConfig{SQS: client}
-	var pools []*pgxpool.Pool
+	pools := map[string]*pgxpool.Pool{}
 	for _, database := range []string{demoStore, demoCustomers} {
-		pool, err := newPool(d.inv, d.dsn(database, schema.RoleMaintenance), "restock_status", 4)
+		pool, err := newPool(d.inv, d.dsn(database, schema.RoleMaintenance), "restock_watch", 6)
 		if err != nil {
 			return err
 		}
 		d.closers = append(d.closers, func() error { pool.Close(); return nil })
-		pools = append(pools, pool)
-		cfg.Databases = append(cfg.Databases, ops.StatusDatabase{Name: database, Pool: pool})
+		pools[database] = pool
 	}
-	cfg.Interests, cfg.Find = statusConsumers(client, schema.DefaultVIPThreshold, pools[0], pools[1])
+	r, err := ops.NewReconciler(ops.ReconcileConfig{Store: pools[demoStore], Customers: pools[demoCustomers], VIPThreshold: schema.DefaultVIPThreshold})
+	if err != nil {
+		return err
+	}
+	d.parts = append(d.parts, reconcileAgain(r, ops.NewReconcileMetrics(d.registry), demoReconcileEvery, d.inv.log.With().Str("part", "reconcile").Logger()))
+
+	client := sqs.NewFromConfig(d.aws.AWSConfig())
+	cfg := ops.StatusConfig{SQS: client}
+	for _, database := range []string{demoStore, demoCustomers} {
+		cfg.Databases = append(cfg.Databases, ops.StatusDatabase{Name: database, Pool: pools[database]})
+	}
+	cfg.Interests, cfg.Find = statusConsumers(client, schema.DefaultVIPThreshold, pools[demoStore], pools[demoCustomers])
 	s := ops.NewStatus(cfg)
 	d.registry.MustRegister(s.Collector())
 	d.parts = append(d.parts, func(ctx context.Context) error {
@@ -214,8 +223,12 @@ func (d *demo) startStatus() error {
 	return nil
 }
 
-// demoStatusEvery is how old what the demo's metrics tell of databases and queues may be.
-const demoStatusEvery = 5 * time.Second
+// demoStatusEvery and demoReconcileEvery are how old what the demo's metrics tell of
+// databases and queues, and of what is missing, may be.
+const (
+	demoStatusEvery    = 5 * time.Second
+	demoReconcileEvery = time.Minute
+)
 
 func (d *demo) startMetrics() error {
 	endpoint(d.inv, "metrics", d.url("metrics")+"/metrics")

@@ -116,7 +116,7 @@ func liveScrape(t *testing.T) scrape {
 		text, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
 		all = parseScrape(string(text))
-		return all.has("restock_status_dead_letters") && all.has("restock_status_publish_lag_seconds")
+		return all.has("restock_reconcile_wanted") && all.has("restock_status_dead_letters") && all.has("restock_status_publish_lag_seconds")
 	}, patience, 1)
 	return all
 }

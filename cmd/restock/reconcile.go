@@ -101,8 +101,13 @@ func (c *reconcileCommand) goOn(inv *invocation, r *ops.Reconciler) error {
 	}
 	mux := http.NewServeMux()
 	service.Health(mux, nil, reg)
-	log := inv.log.With().Str("part", "reconcile").Logger()
-	loop := func(ctx context.Context) error {
+	loop := reconcileAgain(r, metrics, c.Every, inv.log.With().Str("part", "reconcile").Logger())
+	return service.Run(inv, loop, service.HTTP(ln, mux))
+}
+
+// reconcileAgain compares again and again, and says what it found.
+func reconcileAgain(r *ops.Reconciler, metrics *ops.ReconcileMetrics, every time.Duration, log logger) func(context.Context) error {
+	return func(ctx context.Context) error {
 		for {
 			found, err := r.Run(ctx)
 			switch {
@@ -118,12 +123,11 @@ func (c *reconcileCommand) goOn(inv *invocation, r *ops.Reconciler) error {
 						Str("heal", f.Heal).Msg("events are missing: " + f.Kind)
 				}
 			}
-			if service.Sleep(ctx, c.Every) != nil {
+			if service.Sleep(ctx, every) != nil {
 				return nil
 			}
 		}
 	}
-	return service.Run(inv, loop, service.HTTP(ln, mux))
 }
 
 func (c *reconcileCommand) print(inv *invocation, r ops.Reconciliation) {
