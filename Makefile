@@ -10,6 +10,10 @@ FROM ?= $(shell date +%s)
 LINT_VERSION := v2.15.0
 LINTER := bin/golangci-lint-$(LINT_VERSION)
 
+# A folder that has Terraform's AWS provider, where there is one: elsewhere Terraform asks its registry.
+RESTOCK_TERRAFORM_PLUGINS ?= $(shell find /opt /usr/local/share /usr/share $(HOME)/.terraform.d -maxdepth 4 -type d -name registry.terraform.io 2>/dev/null | head -1 | xargs -r dirname)
+export RESTOCK_TERRAFORM_PLUGINS
+
 .PHONY: help
 help: ## Print this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-15s %s\n", $$1, $$2 }'
@@ -53,6 +57,10 @@ matrix: ## Try each fault against each consumer and print what came of it
 .PHONY: bench-relay
 bench-relay: ## Measure the relay beside other ways to read an outbox
 	go run ./bench/relay
+
+.PHONY: test-terraform
+test-terraform: ## Apply deployments/terraform to a local AWS API and run everything on it; two minutes
+	cd cmd/restock && go test -count=1 -v -run '^TestTerraform'
 
 .PHONY: torture
 torture: ## Try SCHEDULES (1000) random schedules of faults and crashes on the relay; FROM=seed repeats them

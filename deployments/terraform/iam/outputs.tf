@@ -1,0 +1,9 @@
+output "role_arns" {
+  description = "The role of each part: api, relay, and each consumer by its name."
+  value       = { for name, role in aws_iam_role.part : name => role.arn }
+}
+
+output "operator_role_arn" {
+  description = "The operator's role, null where nobody may take it."
+  value       = one(aws_iam_role.operator[*].arn)
+}

@@ -1,0 +1,48 @@
+variable "topic_arn" {
+  description = "The topic, of module messaging."
+  type        = string
+}
+
+variable "consumers" {
+  description = "The queues, output consumers of module messaging."
+  type = map(object({
+    queue_arn       = string
+    dead_arn        = string
+    undelivered_arn = string
+  }))
+}
+
+variable "mail_arns" {
+  description = "What the ads consumer may send with, output arns of module mail."
+  type        = list(string)
+}
+
+variable "kms_key_arn" {
+  description = "The key of topic and queues, where they have one of yours."
+  type        = string
+  default     = null
+}
+
+variable "trusted_services" {
+  description = "Who may take the roles: ecs-tasks.amazonaws.com, or lambda.amazonaws.com for Lambda consumers."
+  type        = list(string)
+  default     = ["ecs-tasks.amazonaws.com"]
+}
+
+variable "operator_principals" {
+  description = "ARNs of who may take the operator's role: for restock status, doctor and dlq. None: there is no such role."
+  type        = list(string)
+  default     = []
+}
+
+variable "name_prefix" {
+  description = "Names of the roles begin with it."
+  type        = string
+  default     = "restock"
+}
+
+variable "tags" {
+  description = "Tags of everything."
+  type        = map(string)
+  default     = {}
+}
