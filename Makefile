@@ -26,6 +26,10 @@ demo: ## Run everything on this machine, with nothing to configure
 build: ## Build bin/restock
 	go build -o bin/restock ./cmd/restock
 
+.PHONY: image
+image: ## Build the container image with buildah or docker
+	deployments/docker/build
+
 .PHONY: test
 test: ## Run all tests with the race detector; installs what they need if it can
 	@bash .ci/setup

@@ -41,6 +41,8 @@ type cli struct {
 	Drill     drillCommand     `cmd:"" help:"Rehearse a failure and its mending, on a Restock that it starts for it."`
 	Reconcile reconcileCommand `cmd:"" help:"Tell whether anything is missing: outbox, ledger and inboxes compared."`
 
+	Version        versionCommand        `cmd:"" help:"Print the version, or what this program is built from."`
+	Healthcheck    healthcheckCommand    `cmd:"" help:"Ask a part whether it is well, as a container's health check does."`
 	Replenishments replenishmentsCommand `cmd:"" help:"See what the factory was asked for and has not delivered, ask again, or cancel."`
 }
 

@@ -134,7 +134,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{
 		"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory", "marketing", "dlq", "dlq list", "parked", "parked send",
-		"replay", "status", "reconcile", "doctor", "trace", "replenishments", "replenishments retry", "drill",
+		"replay", "status", "reconcile", "doctor", "trace", "replenishments", "replenishments retry", "drill", "healthcheck", "version",
 	} {
 		code, out, errs := restock(t, nil, strings.Fields(command+" -h")...)
 		require.Zero(t, code, errs)

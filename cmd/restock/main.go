@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	_ "golang.org/x/crypto/x509roots/fallback" // where the system has no certificate authorities, as in a container of this program alone
 
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/relay"
