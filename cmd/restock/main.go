@@ -38,14 +38,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited, code := false, 0
-	parser, err := kong.New(&c,
-		kong.Name("restock"),
-		kong.Description("An outbox pipeline for a shop: checkout, relay, consumers. Flags may be given as environment variables too; each flag names its own."),
-		kong.Writers(stdout, stderr),
-		kong.Vars{"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "drills": strings.Join(drillNames(), ","), "vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold)},
-		kong.Exit(func(status int) { exited, code = true, status }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-	)
+	parser, err := newParser(&c, stdout, stderr, func(status int) { exited, code = true, status })
 	if err != nil {
 		return fail(stderr, err)
 	}
@@ -61,6 +54,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0 // told to stop before it had begun
 	}
 	return fail(stderr, err)
+}
+
+// newParser reads command lines into c.
+func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("restock"),
+		kong.Description("An outbox pipeline for a shop: checkout, relay, consumers. Flags may be given as environment variables too; each flag names its own."),
+		kong.Writers(stdout, stderr),
+		kong.Vars{
+			"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "drills": strings.Join(drillNames(), ","),
+			"vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold),
+		},
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+	)
 }
 
 // invocation is what every command runs with.
