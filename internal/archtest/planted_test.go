@@ -32,7 +32,7 @@ var planted = []struct {
 	{"every package has a package comment", "api/api_test.go", "package api", ""},
 
 	{"packages import only what is below them", "relay/x.go", imports("relay", ours+"api"), "relay/x.go imports api"},
-	{"packages import only what is below them", "api/x.go", imports("api", ours+"consumers"), "api may import of ours only [schema internal/service internal/awshttp internal/figure]"},
+	{"packages import only what is below them", "api/x.go", imports("api", ours+"consumers"), "api may import of ours only [schema internal/service internal/awshttp internal/figure internal/tracing]"},
 	{"packages import only what is below them", "consumers/x.go", imports("consumers", ours+"relay"), "consumers/x.go imports relay"},
 	{"packages import only what is below them", "consumers/x_test.go", imports("consumers", ours+"relay"), "consumers/x_test.go imports relay"},
 	{"packages import only what is below them", "internal/ops/x.go", imports("ops", ours+"relay"), "internal/ops/x.go imports relay"},
@@ -60,6 +60,12 @@ var planted = []struct {
 	{"the AWS SDK is known to a few files", "relay/sns.go", imports("relay", "github.com/aws/aws-sdk-go-v2/aws"), ""},
 	{"the AWS SDK is known to a few files", "cmd/restock/x.go", imports("main", "github.com/aws/aws-sdk-go-v2/aws"), ""},
 	{"the AWS SDK is known to a few files", "relay/sns_test.go", imports("relay_test", "github.com/aws/aws-sdk-go-v2/aws"), ""},
+
+	{"the OpenTelemetry SDK is known to internal/otlp alone", "api/x.go", imports("api", "go.opentelemetry.io/otel/sdk/trace"), "api/x.go imports go.opentelemetry.io/otel/sdk/trace"},
+	{"the OpenTelemetry SDK is known to internal/otlp alone", "cmd/restock/x.go", imports("main", "go.opentelemetry.io/otel/exporters/otlp/otlptrace"), "cmd makes one by internal/otlp"},
+	{"the OpenTelemetry SDK is known to internal/otlp alone", "api/x.go", imports("api", "go.opentelemetry.io/otel/trace"), ""},
+	{"the OpenTelemetry SDK is known to internal/otlp alone", "api/x_test.go", imports("api_test", "go.opentelemetry.io/otel/sdk/trace"), ""},
+	{"the OpenTelemetry SDK is known to internal/otlp alone", "internal/otlp/otlp.go", imports("otlp", "go.opentelemetry.io/otel/sdk/trace"), ""},
 
 	{"only cmd reads the environment", "api/x.go", code(`"os"`, `os.Getenv("X")`), "api/x.go:5 uses os.Getenv"},
 	{"only cmd reads the environment", "api/x.go", code(`system "os"`, `_, _ = system.LookupEnv("X")`), "uses os.LookupEnv"},

@@ -19,6 +19,7 @@ var rules = []rule{
 	{"stand-ins are known to cmd and tests alone", standIns},
 	{"the replication protocol is known to relay alone", replicationProtocol},
 	{"the AWS SDK is known to a few files", awsSDK},
+	{"the OpenTelemetry SDK is known to internal/otlp alone", tracingSDK},
 	{"only cmd reads the environment", environment},
 	{"only cmd decides how the process ends", processEnd},
 	{"nothing sleeps", sleeps},
@@ -26,7 +27,7 @@ var rules = []rule{
 }
 
 // leaves may be imported by any package of ours, and import none of ours themselves.
-var leaves = []string{"schema", "internal/service", "internal/awshttp", "internal/figure"}
+var leaves = []string{"schema", "internal/service", "internal/awshttp", "internal/figure", "internal/tracing"}
 
 // mayImport says for a folder which of our folders it may import besides the leaves and
 // itself. A folder that is not listed may import what it likes.
@@ -34,6 +35,8 @@ var mayImport = map[string][]string{
 	"schema":            {},
 	"internal/service":  {},
 	"internal/awshttp":  {},
+	"internal/tracing":  {},
+	"internal/otlp":     {},
 	"api":               {},
 	"relay":             {},
 	"consumers":         {},
@@ -152,6 +155,22 @@ func awsSDK(files []file) []string {
 			if strings.HasPrefix(imported, "github.com/aws/") {
 				found = append(found, fmt.Sprintf("%s imports %s: the AWS SDK stays in [%s] and cmd; put the call there, behind the one method that you need",
 					name, imported, strings.Join(awsFiles, " ")))
+			}
+		}
+	}
+	return found
+}
+
+// tracingSDK leaves the API to all: it does nothing where no SDK is handed in.
+func tracingSDK(files []file) []string {
+	var found []string
+	for _, f := range files {
+		if f.test || within(f.dir, []string{"internal/otlp"}) {
+			continue
+		}
+		for _, imported := range f.imports {
+			if within(imported, []string{"go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters"}) {
+				found = append(found, fmt.Sprintf("%s imports %s: a part takes a trace.TracerProvider in its Config; cmd makes one by internal/otlp", path.Join(f.dir, f.name), imported))
 			}
 		}
 	}
