@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/schema"
@@ -59,6 +60,8 @@ type Config struct {
 	Logger zerolog.Logger
 	// Metrics takes the API's metrics and is what /metrics shows. Default a new one.
 	Metrics *prometheus.Registry
+	// Tracing makes a span of each request. Default none.
+	Tracing trace.TracerProvider
 }
 
 func (c *Config) setDefaults() {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/restock-dev/restock/internal/tracing"
 )
 
 // endpoint answers a request with what becomes the JSON body of a 200, or with
@@ -21,6 +24,8 @@ type call struct {
 	r      *http.Request
 	locale locale
 	trace  traceparent
+	tracer trace.Tracer      // nil makes no spans
+	spans  []trace.Span      // that end with the request
 	ids    map[string]string // for the log: what this request was about
 }
 
@@ -35,9 +40,11 @@ func (c *call) about(name string, id fmt.Stringer) {
 // endpoint runs h: one answer, one log line and one observation, whatever
 // happens in it.
 func (a *API) endpoint(route string, h endpoint) http.Handler {
+	tracer := tracing.Tracer(a.cfg.Tracing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		c := &call{w: w, r: r, locale: localeOf(r), trace: traceOf(r)}
+		c := &call{w: w, r: r, locale: localeOf(r), tracer: tracer}
+		c.begin(route)
 		answer, err := a.guard(c, h)
 		status := http.StatusOK
 		if err != nil {
@@ -48,6 +55,7 @@ func (a *API) endpoint(route string, h endpoint) http.Handler {
 		took := time.Since(start)
 		a.metrics.observe(route, r.Method, status, took)
 		a.logCall(c, route, status, took, err)
+		c.end(route, status, err)
 	})
 }
 

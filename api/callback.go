@@ -38,6 +38,7 @@ func (a *API) takeDelivery(c *call) (any, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	a.followCause(c, r)
 	d := delivery{replenishment: r, count: count, event: schema.NewID(), trace: c.trace}
 	c.about("event_id", d.event)
 	done, err := a.store.deliver(c.r.Context(), d)
@@ -53,6 +54,18 @@ func (a *API) takeDelivery(c *call) (any, string, error) {
 		Message: sayDelivered.in(c.locale, done.stock), ReplenishmentID: r.id,
 		SKU: r.sku, Quantity: done.count, RemainingStock: done.stock,
 	}, done.outcome, nil
+}
+
+// followCause moves c into the trace of the event that asked for r. A delivery is
+// taken without that too: stock is worth more than a trace.
+func (a *API) followCause(c *call, r replenishment) {
+	cause, err := a.store.cause(c.r.Context(), r.id)
+	if err != nil {
+		a.log.Warn().Err(err).Str("trace_id", c.trace.traceID()).Stringer("replenishment_id", r.id).
+			Msg("the delivery is not in the trace of its checkout: where a permission is missing run restock migrate")
+		return
+	}
+	c.follow("deliver replenishment", cause)
 }
 
 func (a *API) signedReplenishment(c *call) (replenishment, error) {

@@ -33,6 +33,23 @@ func (s *store) replenishment(ctx context.Context, id uuid.UUID) (replenishment,
 	return r, nil
 }
 
+// cause is the trace context of the event that asked for a replenishment, empty where
+// that has none or is past retention.
+func (s *store) cause(ctx context.Context, id uuid.UUID) (string, error) {
+	var cause string
+	err := s.attempt(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, `
+			SELECT coalesce(o.traceparent, '')
+			  FROM replenishments r
+			  LEFT JOIN outbox o ON o.day = (r.requested_at AT TIME ZONE 'UTC')::date AND o.id = r.event_id
+			 WHERE r.id = $1`, id).Scan(&cause)
+	})
+	if err != nil {
+		return "", fmt.Errorf("read the trace of replenishment %s: %w", id, err)
+	}
+	return cause, nil
+}
+
 // delivery is a callback that was believed.
 type delivery struct {
 	replenishment

@@ -320,26 +320,6 @@ func TestLanguages(t *testing.T) {
 	require.Equal(t, "Purchase failed! Stock left: 0", s.checkout(`{}`, "Accept-Language", "en").str("message"))
 }
 
-func TestTraceparent(t *testing.T) {
-	t.Parallel()
-	for header, want := range map[string]string{
-		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01":       "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00":       "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
-		"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later": "",
-		"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01":       "",
-		"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01":       "",
-		"00-00000000000000000000000000000000-00f067aa0ba902b7-01":       "",
-		"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01":       "",
-		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7":          "",
-		"": "",
-	} {
-		got, ok := api.ParseTraceparent(header)
-		require.Equal(t, want, got, header)
-		require.Equal(t, want != "", ok, header)
-	}
-}
-
 // One log line for each request, with the ids to find everything else by.
 func TestRequestLog(t *testing.T) {
 	t.Parallel()

@@ -34,6 +34,10 @@
 // replenishment's id, SKU and asked quantity. Signatures and mail addresses are
 // never logged.
 //
+// Every event has the trace context of the request that wrote it, and the log line
+// of that request its id, whether requests are traced or not. A delivery's is that of
+// the checkout which it was asked for, where that can be read.
+//
 // # Starting and stopping
 //
 // New checks the configuration and does not need the database; without one the

@@ -48,12 +48,6 @@ func Sign(secret []byte, id uuid.UUID, sku string, quantity int) []byte {
 // DecodeSig reads a signature out of a URL.
 var DecodeSig = decodeSig
 
-// ParseTraceparent reads a traceparent header.
-func ParseTraceparent(s string) (string, bool) {
-	t, ok := parseTraceparent(s)
-	return string(t), ok
-}
-
 // Panicking is an endpoint with a mistake in it.
 func (a *API) Panicking() http.Handler {
 	return a.endpoint("/panicking", func(*call) (any, error) { panic("a mistake") })

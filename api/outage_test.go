@@ -384,7 +384,7 @@ func TestRole(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(role.Close)
 	for _, sql := range []string{
-		`UPDATE outbox SET body = '{}'`, `DELETE FROM outbox`, `TRUNCATE outbox`, `SELECT FROM outbox`,
+		`UPDATE outbox SET body = '{}'`, `DELETE FROM outbox`, `TRUNCATE outbox`, `SELECT body FROM outbox`,
 		`UPDATE orders SET quantity = 1`, `DELETE FROM orders`,
 		`UPDATE products SET name = 'x'`, `UPDATE products SET initial_stock = 0`, `DELETE FROM products`,
 		`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email) VALUES ('x', 'x', 1, 1, 1, 'f', 'm@x')`,
