@@ -1,9 +1,14 @@
 package relay
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/restock-dev/restock/schema"
 )
 
 // benchRow is a row as Postgres sends it.
@@ -39,5 +44,35 @@ func BenchmarkEvent(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = c.entry.event()
+	}
+}
+
+// TestUntracedEvents: what is published pays nothing where nobody traces.
+func TestUntracedEvents(t *testing.T) {
+	s, events, results := &SNS{}, make([]schema.Event, maxBatchEntries), make([]Result, maxBatchEntries)
+	require.Zero(t, testing.AllocsPerRun(100, func() { s.beginSpans(events).end(results, nil) }))
+}
+
+// BenchmarkTracingOff is what a batch of ten pays for tracing where nobody traces.
+func BenchmarkTracingOff(b *testing.B) {
+	s, events, results := &SNS{}, make([]schema.Event, maxBatchEntries), make([]Result, maxBatchEntries)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.beginSpans(events).end(results, nil)
+	}
+}
+
+// BenchmarkTracingOn is what the spans of a batch of ten take, without their sending.
+func BenchmarkTracingOn(b *testing.B) {
+	provider := sdk.NewTracerProvider(sdk.WithBatcher(tracetest.NewNoopExporter()))
+	b.Cleanup(func() { _ = provider.Shutdown(context.Background()) })
+	s := &SNS{tracer: provider.Tracer(""), attributes: messagingAttributes("arn:aws:sns:ap-northeast-2:1:events.fifo")}
+	events, results := make([]schema.Event, maxBatchEntries), make([]Result, maxBatchEntries)
+	for i := range events {
+		events[i] = schema.Event{Type: "order.placed", Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.beginSpans(events).end(results, nil)
 	}
 }

@@ -60,6 +60,12 @@
 // deduplication id, which SNS drops for five minutes and a consumer's inbox
 // for as long as the event exists.
 //
+// # Tracing
+//
+// SNS makes spans where it is given a provider (SNSConfig.Tracing): for each event one
+// in the trace of who wrote it, and one for each call, linked with those. The events
+// themselves are not changed.
+//
 // # Stopping
 //
 // Run takes no more, lets what is in flight finish under StopTimeout, records

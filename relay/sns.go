@@ -17,8 +17,11 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/restock-dev/restock/internal/awshttp"
+	"github.com/restock-dev/restock/internal/tracing"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -39,12 +42,18 @@ type SNSConfig struct {
 	// costs about twice the processor time; it is a way out should SNS's protocol
 	// change.
 	StockSDK bool
+	// Tracing makes a span of each event's publishing, in the trace of the event, and
+	// one of each call. Default none.
+	Tracing trace.TracerProvider
 }
 
 // SNS publishes to one SNS FIFO topic.
 type SNS struct {
 	client *sns.Client
 	topic  string
+
+	tracer     trace.Tracer // nil makes no spans
+	attributes []attribute.KeyValue
 }
 
 // NewSNS returns a publisher to a topic, of which only the name is checked. The
@@ -60,7 +69,7 @@ func NewSNS(cfg SNSConfig) (*SNS, error) {
 			o.APIOptions = append(o.APIOptions, lightPublishBatch)
 		}
 	})
-	return &SNS{client: client, topic: cfg.TopicARN}, nil
+	return &SNS{client: client, topic: cfg.TopicARN, tracer: tracing.Tracer(cfg.Tracing), attributes: messagingAttributes(cfg.TopicARN)}, nil
 }
 
 // lightPublishBatch exchanges, in the SDK's stack of middleware, the two parts
@@ -78,6 +87,13 @@ func lightPublishBatch(stack *middleware.Stack) error {
 
 // Publish implements Publisher with one PublishBatch.
 func (s *SNS) Publish(ctx context.Context, events []schema.Event) ([]Result, error) {
+	spans := s.beginSpans(events)
+	results, err := s.publish(ctx, events)
+	spans.end(results, err)
+	return results, err
+}
+
+func (s *SNS) publish(ctx context.Context, events []schema.Event) ([]Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, snsCallTimeout)
 	defer cancel()
 	entries := snsEntries(events)
