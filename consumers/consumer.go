@@ -12,8 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/sony/gobreaker/v2"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/internal/tracing"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -74,6 +76,9 @@ type Config struct {
 
 	Logger  zerolog.Logger
 	Metrics prometheus.Registerer // nil shows none
+	// Tracing makes a span of each delivery, in the trace of its event, and of each call
+	// to the outside. nil makes none.
+	Tracing trace.TracerProvider
 }
 
 func (c *Config) setDefaults() {
@@ -173,6 +178,7 @@ func New(cfg Config) (*Worker, error) {
 		backoff:  cfg.Backoff,
 		metrics:  m,
 		seen:     newSequences(sequenceGroups),
+		tracer:   tracing.Tracer(cfg.Tracing),
 		log:      log,
 	}
 	m.inboxUp.Set(1)
@@ -258,7 +264,7 @@ func (w *Worker) settle(ctx context.Context, h *held) (delay time.Duration, thro
 		if err := w.queue.deadLetter(context.WithoutCancel(ctx), h, r.key); err != nil {
 			// Its inbox row says dead, so the next delivery sends it again.
 			w.metrics.deadLetters.WithLabelValues("error").Inc()
-			w.log.Error().Err(err).Stringer("event_id", r.key.eventID).Msg("dead event not sent to the dead-letter queue")
+			w.log.Error().Err(err).Stringer("event_id", r.key.eventID).Str("trace_id", r.traceID).Msg("dead event not sent to the dead-letter queue")
 			return outageDelay(h.message), false
 		}
 		w.metrics.deadLetters.WithLabelValues("ok").Inc()
@@ -291,7 +297,7 @@ func (w *Worker) putBack(ctx context.Context, messages []*held, delay time.Durat
 		return 0
 	})
 	for h, err := range errs {
-		w.log.Warn().Err(err).Str("message_id", h.id).Msg("message not put back: it is seen again after its visibility timeout")
+		h.identify(w.log.Warn()).Err(err).Msg("message not put back: it is seen again after its visibility timeout")
 	}
 }
 

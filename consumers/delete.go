@@ -93,7 +93,7 @@ func (d *deleter) delete(ctx context.Context, batch []*held) {
 		for h, err := range errs {
 			if stale(err) || try == deleteTries || ctx.Err() != nil {
 				d.count("lost", 1)
-				d.log.Warn().Err(err).Str("message_id", h.id).Msg("message not deleted: it will be seen again as a duplicate")
+				h.identify(d.log.Warn()).Err(err).Msg("message not deleted: it will be seen again as a duplicate")
 				continue
 			}
 			left = append(left, h)

@@ -67,6 +67,12 @@
 // inversion. Sequences number a whole outbox, so a consumer cannot see gaps in
 // those of one group; what is missing is found by comparing outbox and inbox.
 //
+// # Tracing
+//
+// Each delivery has a span in the trace of its event, and a call to the outside one
+// below it, which the other side is told. Where nobody traces it is told the event's
+// context instead, so that the trace goes on.
+//
 // # Shutdown
 //
 // When its context ends a worker takes no more, puts back at once what it has

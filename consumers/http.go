@@ -14,6 +14,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/restock-dev/restock/internal/tracing"
 )
 
 // Bounds of a call to a system outside.
@@ -53,7 +58,26 @@ func (a answer) accepted() bool { return a.status/100 == 2 }
 
 // post calls once and returns the answer, whatever its status. An error of a call
 // that did not begin is Unavailable; once the header is sent it is Uncertain.
+//
+// The call's span does not show the URL, whose path and query may be secret.
 func (o *outside) post(ctx context.Context, url string, header http.Header, body []byte) (answer, error) {
+	ctx, span := tracing.Start(ctx, "POST to "+o.name, trace.SpanKindClient)
+	if t := tracing.Current(ctx, ""); t != "" {
+		header.Set("Traceparent", t)
+	}
+	a, err := o.call(ctx, url, header, body)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("http.request.method", http.MethodPost), attribute.Int("http.response.status_code", a.status))
+	}
+	failed := err
+	if err == nil && !a.accepted() {
+		failed = fmt.Errorf("answered %d", a.status)
+	}
+	tracing.End(span, failed)
+	return a, err
+}
+
+func (o *outside) call(ctx context.Context, url string, header http.Header, body []byte) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	var sent atomic.Bool

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 
 	"github.com/restock-dev/restock/schema"
 )
@@ -21,6 +22,13 @@ type message struct {
 	attributes   map[string]string // message attributes of text
 	sentAt       time.Time
 	receiveCount int
+}
+
+// identify says which message a log line is about, and which event where that is
+// told beside it.
+func (m message) identify(line *zerolog.Event) *zerolog.Event {
+	_, attributes := unwrap(m)
+	return line.Str("message_id", m.id).Str("event_id", attributes["eventId"]).Str("trace_id", schema.TraceID(attributes["traceparent"]))
 }
 
 // arrival is what a message turned out to be. With err set it can never be

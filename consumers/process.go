@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 	"github.com/sony/gobreaker/v2"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/schema"
@@ -81,6 +82,7 @@ type result struct {
 	inboxUp, inboxDown bool
 	key                key
 	attempt            int
+	traceID            string // of the event
 }
 
 // verdict names a result; it is also the metric's label.
@@ -120,6 +122,7 @@ type processor struct {
 	backoff  service.Backoff
 	metrics  *metrics
 	seen     *sequences
+	tracer   trace.Tracer // nil makes no spans
 	log      zerolog.Logger
 }
 
@@ -145,11 +148,14 @@ func (p *processor) process(ctx context.Context, m message) result {
 	started := time.Now()
 	a := parse(p.queue, p.interest, m)
 	r := result{key: key{day: a.day, eventID: a.eventID, replayID: a.replay.ID}}
+	ctx, span := p.beginSpan(ctx, a)
 	if a.unwanted {
 		r.verdict = unwanted
 	} else {
 		r = p.attempt(ctx, m, a)
 	}
+	r.traceID = a.traceID()
+	p.endSpan(span, m, a, r)
 	p.metrics.messages.WithLabelValues(string(r.verdict)).Inc()
 	p.report(m, a, r, time.Since(started))
 	return r
@@ -181,7 +187,7 @@ func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
 	}
 	effect, err := p.handle(ctx, a, c)
 	o := p.judge(ctx, m, c, err, &r)
-	err = p.record(ctx, c, o, effect)
+	err = p.record(ctx, c, a, o, effect)
 	if unrecordable(err) {
 		// The handler's own rows cannot be written. The attempt failed, whatever it
 		// did outside; its call is still worth its audit.
@@ -190,7 +196,7 @@ func (p *processor) attempt(ctx context.Context, m message, a arrival) result {
 			err = Uncertain(err)
 		}
 		o = p.judge(ctx, m, c, err, &r)
-		err = p.record(ctx, c, o, effect)
+		err = p.record(ctx, c, a, o, effect)
 	}
 	switch {
 	case errors.Is(err, errLeaseLost):
@@ -263,7 +269,7 @@ func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, err
 		started := time.Now()
 		defer func() {
 			if v := recover(); v != nil {
-				p.log.Error().Stringer("event_id", a.eventID).Bytes("stack", debug.Stack()).Msgf("handler panicked: %v", v)
+				p.log.Error().Stringer("event_id", a.eventID).Str("trace_id", a.traceID()).Bytes("stack", debug.Stack()).Msgf("handler panicked: %v", v)
 				effect, err = Effect{}, Uncertain(fmt.Errorf("handler panicked: %v", v))
 			}
 			p.metrics.handleSeconds.Observe(time.Since(started).Seconds())
@@ -304,11 +310,11 @@ func (p *processor) judge(ctx context.Context, m message, c claim, err error, r 
 }
 
 // record settles the attempt, trying again while the database does not answer.
-func (p *processor) record(ctx context.Context, c claim, o outcome, effect Effect) error {
+func (p *processor) record(ctx context.Context, c claim, a arrival, o outcome, effect Effect) error {
 	ctx = context.WithoutCancel(ctx)
 	var err error
 	for try := 1; ; try++ {
-		err = p.settle(ctx, c, o, effect)
+		err = p.settle(ctx, c, a, o, effect)
 		if errors.Is(err, errLeaseLost) && try > 1 {
 			// Lost to nobody, if an earlier try was committed and only its answer lost.
 			if found, lookErr := p.recordedBefore(ctx, c, o); lookErr == nil && found {
@@ -324,12 +330,12 @@ func (p *processor) record(ctx context.Context, c claim, o outcome, effect Effec
 	}
 }
 
-func (p *processor) settle(ctx context.Context, c claim, o outcome, effect Effect) error {
+func (p *processor) settle(ctx context.Context, c claim, a arrival, o outcome, effect Effect) error {
 	ctx, cancel := context.WithTimeout(ctx, bookkeeping)
 	defer cancel()
 	err := p.inbox.settle(ctx, c, o, effect)
 	if r := (*recordError)(nil); errors.As(err, &r) && r.stack != nil {
-		p.log.Error().Stringer("event_id", c.eventID).Bytes("stack", r.stack).Msg("recording panicked")
+		p.log.Error().Stringer("event_id", c.eventID).Str("trace_id", a.traceID()).Bytes("stack", r.stack).Msg("recording panicked")
 	}
 	return err
 }
@@ -379,7 +385,7 @@ func (p *processor) report(m message, a arrival, r result, took time.Duration) {
 	if a.replay.ID != uuid.Nil {
 		line = line.Stringer("replay_id", a.replay.ID)
 	}
-	if id := schema.TraceID(a.event.Traceparent); id != "" {
+	if id := a.traceID(); id != "" {
 		line = line.Str("trace_id", id)
 	}
 	if r.delay > 0 {

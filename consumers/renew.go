@@ -58,7 +58,7 @@ func (r *renewer) renew(ctx context.Context) {
 		}
 		// If it is seen again, its lease in the inbox holds the second delivery off.
 		r.metrics.renewals.WithLabelValues("error").Inc()
-		r.log.Warn().Err(err).Str("message_id", h.id).Msg("visibility not renewed")
+		h.identify(r.log.Warn()).Err(err).Msg("visibility not renewed")
 	}
 }
 

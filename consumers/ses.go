@@ -16,8 +16,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/restock-dev/restock/internal/awshttp"
+	"github.com/restock-dev/restock/internal/tracing"
 )
 
 // SES is the SDK's client, named here so that no other file has to know the SDK.
@@ -67,11 +69,22 @@ func newMailer(client *sesv2.Client, from, configurationSet string, timeout time
 // send sends one mail. Its error says by its marks what it means for the event,
 // and shows no mail address.
 func (m *mailer) send(ctx context.Context, letter mail) (mailAnswer, error) {
+	ctx, span := tracing.Start(ctx, "SES SendEmail", trace.SpanKindClient)
+	a, err := m.call(ctx, letter)
+	tracing.End(span, err)
+	return a, err
+}
+
+func (m *mailer) call(ctx context.Context, letter mail) (mailAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
 	var wrote atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
-	out, err := m.client.SendEmail(ctx, m.input(letter))
+	out, err := m.client.SendEmail(ctx, m.input(letter), func(o *sesv2.Options) {
+		if t := tracing.Current(ctx, ""); t != "" {
+			o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue("Traceparent", t))
+		}
+	})
 	switch status := statusOf(err); {
 	case err == nil && aws.ToString(out.MessageId) != "":
 		return mailAnswer{id: *out.MessageId}, nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/restock-dev/restock/internal/tracing"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -40,7 +41,7 @@ func NewVIP(cfg VIPConfig) (*VIP, error) {
 
 // Handle decides whether d's order is one that promotes. Whether its customer is
 // still to be promoted is decided in the transaction that records it.
-func (v *VIP) Handle(_ context.Context, d Delivery) (Effect, error) {
+func (v *VIP) Handle(ctx context.Context, d Delivery) (Effect, error) {
 	order, ok := d.Payload.(schema.OrderPlaced)
 	switch {
 	case !ok:
@@ -53,7 +54,7 @@ func (v *VIP) Handle(_ context.Context, d Delivery) (Effect, error) {
 	// Made here, so that each try of the record appends the same event.
 	told, err := schema.New(schema.NewID(), schema.CustomerPromoted{
 		CustomerID: order.CustomerID, OrderID: order.OrderID, Quantity: order.Quantity,
-	}, d.Event.Traceparent)
+	}, tracing.Current(ctx, d.Event.Traceparent))
 	if err != nil {
 		return Effect{}, Permanent(fmt.Errorf("tell of the promotion: %w", err))
 	}
