@@ -17,6 +17,7 @@ import (
 
 	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/internal/awshttp"
+	"github.com/restock-dev/restock/internal/otlp"
 	"github.com/restock-dev/restock/internal/topology"
 	"github.com/restock-dev/restock/schema"
 )
@@ -82,15 +83,19 @@ func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logge
 		if err != nil {
 			return nil, err
 		}
+		traces, err := f.tracing(ctx, "consumers", log)
+		if err != nil {
+			return nil, err
+		}
 		interest, _ := schema.InterestOf(f.Consumer, f.VIPThreshold)
 		worker, err := consumers.New(consumers.Config{
 			Interest: interest, QueueURL: queue.URL, DLQURL: queue.DLQURL, SQS: client, Pool: pool, Handler: handler,
-			Concurrency: f.Concurrency, Lease: f.Lease, Logger: log,
+			Concurrency: f.Concurrency, Lease: f.Lease, Logger: log, Tracing: traces.Provider(),
 		})
 		if err != nil {
 			return nil, err
 		}
-		return function{worker: worker, queue: schema.QueueName(f.Consumer)}.handle, nil
+		return function{worker: worker, queue: schema.QueueName(f.Consumer), traces: traces}.handle, nil
 	}
 }
 
@@ -98,6 +103,7 @@ func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logge
 type function struct {
 	worker *consumers.Worker
 	queue  string // the name of the consumer's
+	traces *otlp.Tracing
 }
 
 // batchResponse is what an event source with ReportBatchItemFailures wants:
@@ -123,6 +129,7 @@ func (f function) handle(ctx context.Context, event events.SQSEvent) (batchRespo
 		}
 		messages[i] = messageOf(r)
 	}
+	defer flush(f.traces)
 	ctx, cancel := earlier(ctx)
 	defer cancel()
 	response := batchResponse{BatchItemFailures: []batchItemFailure{}}

@@ -23,7 +23,11 @@ func newStockIncrease(ctx context.Context, f flags, log zerolog.Logger) (any, er
 	if len(f.CallbackSecrets) == 0 || f.PublicURL == "" {
 		return nil, errors.New("set RESTOCK_CALLBACK_SECRETS and RESTOCK_PUBLIC_URL, the same as for the API")
 	}
-	cfg := api.Config{DSN: f.DatabaseURL, PublicURL: f.PublicURL, MaxConns: f.MaxConns, Logger: log}
+	traces, err := f.tracing(ctx, "api", log)
+	if err != nil {
+		return nil, err
+	}
+	cfg := api.Config{DSN: f.DatabaseURL, PublicURL: f.PublicURL, MaxConns: f.MaxConns, Logger: log, Tracing: traces.Provider()}
 	for _, s := range f.CallbackSecrets {
 		cfg.CallbackSecrets = append(cfg.CallbackSecrets, []byte(s))
 	}
@@ -33,7 +37,11 @@ func newStockIncrease(ctx context.Context, f flags, log zerolog.Logger) (any, er
 	}
 	// It keeps the partitions ahead while the function runs; Lambda ends it with the process.
 	go func() { _ = a.Run(ctx) }()
-	return gateway(a.Handler()), nil
+	serve := gateway(a.Handler())
+	return func(ctx context.Context, in gatewayRequest) (gatewayResponse, error) {
+		defer flush(traces)
+		return serve(ctx, in)
+	}, nil
 }
 
 type gatewayRequest = events.APIGatewayV2HTTPRequest

@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/stretchr/testify/require"
@@ -74,7 +76,10 @@ func (w *world) http(payload any) (status int, headers map[string]string, body m
 func TestStockIncrease(t *testing.T) {
 	w := newWorld(t)
 	u := w.callback()
-	w.start("RESTOCK_CONSUMER=stock-increase", "RESTOCK_DATABASE_URL="+w.db.RoleDSN(schema.RoleAPI, password),
+	var exports atomic.Int64
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { exports.Add(r.ContentLength) }))
+	t.Cleanup(collector.Close)
+	w.start("OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_BSP_SCHEDULE_DELAY=3600000", "RESTOCK_CONSUMER=stock-increase", "RESTOCK_DATABASE_URL="+w.db.RoleDSN(schema.RoleAPI, password),
 		"RESTOCK_PUBLIC_URL=https://shop.example.com/prod", "RESTOCK_CALLBACK_SECRETS="+secret)
 	delivery := `{"MessageGroupId":"stock-arrival-group","MessageAttributeProductId":"CP-1","MessageAttributeProductCnt":"7",` +
 		`"MessageAttributeFactoryId":"FF-500293","MessageAttributeRequester":"manager@example.com","CallbackUrl":"` + u.String() + `"}`
@@ -83,6 +88,7 @@ func TestStockIncrease(t *testing.T) {
 	forged.RawQuery = "sig=" + strings.Repeat("A", 43)
 	status, headers, body := w.http(post(&forged, delivery, false, ""))
 	require.Equal(t, http.StatusForbidden, status, body)
+	require.Eventually(t, func() bool { return exports.Load() > 0 }, patience, time.Millisecond, "spans are sent before the function is frozen")
 	require.Equal(t, "application/problem+json", headers["content-type"])
 
 	status, headers, body = w.http(post(u, delivery, true, "en"))

@@ -57,6 +57,9 @@ type flags struct {
 	MarketingSecrets    []string       `env:"RESTOCK_MARKETING_SECRETS" placeholder:"whsec_…" help:"Active secrets; each signs."`
 	MarketingAllow      []netip.Prefix `env:"RESTOCK_MARKETING_ALLOW" placeholder:"PREFIX" help:"Addresses that the webhook's host may have though they are not global."`
 
+	OTLP       string `name:"otlp" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"OpenTelemetry collector to send spans to; what is left is sent before an invocation ends."`
+	OTLPTraces string `name:"otlp-traces" env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" placeholder:"URL" help:"The same for a collector that takes spans at URL itself."`
+
 	PublicURL       string   `name:"public-url" env:"RESTOCK_PUBLIC_URL" placeholder:"URL" help:"Where the factory reaches stock-increase."`
 	CallbackSecrets []string `env:"RESTOCK_CALLBACK_SECRETS" help:"One or two secrets, the same as the API's."`
 }

@@ -9,6 +9,7 @@ import (
 
 type apiCommand struct {
 	databaseFlag
+	otlpFlags
 	Addr            string   `default:"127.0.0.1:8080" env:"RESTOCK_API_ADDR" help:"Where to listen."`
 	PublicURL       string   `name:"public-url" env:"RESTOCK_PUBLIC_URL" placeholder:"URL" help:"Where the factory reaches this API for its callback. Default: the address listened on."`
 	DefaultSKU      string   `name:"default-sku" env:"RESTOCK_DEFAULT_SKU" placeholder:"SKU" help:"What a checkout with an empty body buys."`
@@ -21,6 +22,11 @@ func (c *apiCommand) Run(inv *invocation) error {
 	if len(c.CallbackSecrets) == 0 {
 		return &setupError{errors.New("no callback secret: set RESTOCK_CALLBACK_SECRETS to 16 random bytes or more, the same for every API process")}
 	}
+	traces, err := c.start(inv, "api")
+	if err != nil {
+		return err
+	}
+	defer traces.Stop()
 	if err := c.reach(inv); err != nil {
 		return err
 	}
@@ -30,7 +36,7 @@ func (c *apiCommand) Run(inv *invocation) error {
 	}
 	cfg := api.Config{
 		DSN: c.DatabaseURL, PublicURL: c.PublicURL, DefaultSKU: c.DefaultSKU, MaxConns: c.MaxConns,
-		Logger: inv.log.With().Str("part", "api").Logger(), Metrics: newRegistry(),
+		Logger: inv.log.With().Str("part", "api").Logger(), Metrics: newRegistry(), Tracing: traces.Provider(),
 	}
 	if cfg.PublicURL == "" {
 		cfg.PublicURL = "http://" + ln.Addr().String()

@@ -20,6 +20,7 @@ import (
 type consumeCommand struct {
 	databasesFlags
 	httpFlag
+	otlpFlags
 	vipFlag
 	Consumers  []string `arg:"" optional:"" enum:"${consumers}" help:"Which consumers; all of them if none is named. There are: ${consumers}."`
 	FactoryAPI string   `name:"factory-api" env:"RESTOCK_FACTORY_API" placeholder:"URL" help:"The factory; requests go to URL/api/manufactures."`
@@ -57,13 +58,18 @@ func (c *consumeCommand) Run(inv *invocation) error {
 	if err != nil {
 		return err
 	}
+	traces, err := c.start(inv, "consumers")
+	if err != nil {
+		return err
+	}
+	defer traces.Stop()
 	reg, client := newRegistry(), sqs.NewFromConfig(cfg)
 	pools := &pools{metrics: reg}
 	defer pools.close()
 	s := supplies{
 		store:      pools.once(inv, "store", c.DatabaseURL, "--database-url", "RESTOCK_DATABASE_URL"),
 		customers:  pools.once(inv, "customers", c.CustomersDatabaseURL, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"),
-		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold, ads: c.ads(sesv2.NewFromConfig(cfg)), marketing: c.marketing(),
+		factoryAPI: c.FactoryAPI, vipThreshold: c.VIPThreshold, ads: c.ads(sesv2.NewFromConfig(cfg)), marketing: c.marketing(), tracing: traces.Provider(),
 	}
 	all, err := makeConsumers(s, c.names())
 	if err != nil {

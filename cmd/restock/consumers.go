@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/internal/topology"
@@ -38,6 +39,7 @@ type supplies struct {
 	vipThreshold     int64
 	ads              consumers.AdsConfig // but for its pool
 	marketing        consumers.MarketingConfig
+	tracing          trace.TracerProvider // nil traces nothing
 }
 
 // vipFlag is how many units make VIP, which the queue's filter and the consumer
@@ -125,7 +127,7 @@ func (c consumer) worker(s supplies, q topology.Queue, common consumers.Config) 
 	cfg := common
 	cfg.Interest, _ = schema.InterestOf(c.name, s.vipThreshold)
 	cfg.QueueURL, cfg.DLQURL = q.URL, q.DLQURL
-	cfg.Handler, cfg.Pool = c.handler, c.inbox
+	cfg.Handler, cfg.Pool, cfg.Tracing = c.handler, c.inbox, s.tracing
 	w, err := consumers.New(cfg)
 	if err != nil {
 		return nil, &setupError{err}

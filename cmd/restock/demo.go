@@ -27,6 +27,7 @@ type demoCommand struct {
 	HTTPAddr      string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" help:"Where /healthz, /readyz, /progressz and /metrics of all parts are served."`
 	DataDir       string        `default:"${datadir}" env:"RESTOCK_DATA_DIR" type:"path" help:"Where the demo keeps its Postgres."`
 	PGBindir      string        `name:"pg-bindir" env:"RESTOCK_PG_BINDIR" type:"path" placeholder:"DIR" help:"Folder of initdb and postgres. Default: searched for, else fetched."`
+	OTLP          string        `name:"otlp" placeholder:"URL" help:"OpenTelemetry collector to send spans to, by OTLP over HTTP at URL/v1/traces. Default: no tracing."`
 	FactoryDelay  time.Duration `default:"3s" help:"Time from the factory's answer to its delivery."`
 	Keep          bool          `help:"Keep the shop of the last time. Messages that were in queues are gone all the same."`
 	Once          bool          `help:"Play the story once, check every step of it, and end: 0 if all went well, else 1."`
@@ -93,12 +94,12 @@ func (d *demo) listen() error {
 	return nil
 }
 
-// forgetEnvironment drops what Postgres's and AWS's clients would read by
-// themselves, so that nothing real can be touched by mistake.
+// forgetEnvironment drops what the clients of Postgres, AWS and OpenTelemetry would
+// read by themselves, so that nothing real can be touched by mistake.
 func forgetEnvironment() error {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "AWS_") {
+		if strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "OTEL_") {
 			if err := os.Unsetenv(name); err != nil {
 				return fmt.Errorf("drop %s from the environment: %w", name, err)
 			}

@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/restock-dev/restock/api"
 	"github.com/restock-dev/restock/consumers"
@@ -81,9 +83,13 @@ func (d *demo) startAPI() error {
 	if err != nil {
 		return err
 	}
+	traces, err := d.tracing("api")
+	if err != nil {
+		return err
+	}
 	a, err := api.New(d.inv, api.Config{
 		DSN: d.dsn(demoStore, schema.RoleAPI), PublicURL: d.apiURL, DefaultSKU: demoSKU, CallbackSecrets: [][]byte{signing},
-		Logger: d.inv.log.With().Str("part", "api").Logger(), Metrics: d.registry,
+		Logger: d.inv.log.With().Str("part", "api").Logger(), Metrics: d.registry, Tracing: traces,
 	})
 	if err != nil {
 		return &setupError{err}
@@ -91,6 +97,18 @@ func (d *demo) startAPI() error {
 	d.parts = append(d.parts, a.Run, service.HTTP(d.listeners["api"], a.Handler()))
 	endpoint(d.inv, "api", d.apiURL)
 	return nil
+}
+
+// tracing is that of one part, nil where --otlp is not given.
+func (d *demo) tracing(part string, attributes ...attribute.KeyValue) (trace.TracerProvider, error) {
+	t, err := otlpFlags{OTLP: d.cmd.OTLP}.start(d.inv, part, attributes...)
+	if err != nil {
+		return nil, err
+	}
+	if t != nil {
+		d.closers = append(d.closers, func() error { t.Stop(); return nil })
+	}
+	return t.Provider(), nil
 }
 
 // keptSecret reads the secret in a file that only its owner may read, and makes
@@ -124,12 +142,17 @@ func (d *demo) startRelays() error {
 }
 
 func (d *demo) newRelay(database string, reg prometheus.Registerer) (*relay.Relay, error) {
-	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: d.aws.AWSConfig(), TopicARN: d.topology.TopicARN})
+	slot := schema.SlotName(database)
+	traces, err := d.tracing("relay", attribute.String("restock.slot", slot))
+	if err != nil {
+		return nil, err
+	}
+	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: d.aws.AWSConfig(), TopicARN: d.topology.TopicARN, Tracing: traces})
 	if err != nil {
 		return nil, err
 	}
 	return relay.New(relay.Config{
-		DSN: d.dsn(database, schema.RoleRelay), Slot: schema.SlotName(database), Publication: schema.Publication, Publisher: publisher,
+		DSN: d.dsn(database, schema.RoleRelay), Slot: slot, Publication: schema.Publication, Publisher: publisher,
 		Logger: d.inv.log.With().Str("part", "relay").Str("database", database).Logger(), Metrics: reg,
 	})
 }
@@ -137,6 +160,10 @@ func (d *demo) newRelay(database string, reg prometheus.Registerer) (*relay.Rela
 // startConsumers starts all that there are.
 func (d *demo) startConsumers() error {
 	s := d.supplies()
+	var err error
+	if s.tracing, err = d.tracing("consumers"); err != nil {
+		return err
+	}
 	all, err := makeConsumers(s, consumerNames())
 	if err != nil {
 		return err

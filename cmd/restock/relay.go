@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/relay"
@@ -14,6 +15,7 @@ import (
 type relayCommand struct {
 	databaseFlag
 	httpFlag
+	otlpFlags
 	TopicARN    string `name:"topic-arn" required:"" env:"RESTOCK_TOPIC_ARN" placeholder:"ARN" help:"The SNS FIFO topic."`
 	Slot        string `env:"RESTOCK_SLOT" help:"Replication slot. Default: restock_ and the database's name."`
 	Publication string `default:"restock_outbox" env:"RESTOCK_PUBLICATION" help:"Publication of the outbox table."`
@@ -42,15 +44,20 @@ func (c *relayCommand) Run(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: cfg, TopicARN: c.TopicARN, Conns: c.InFlight, StockSDK: c.StockSDK})
+	slot, err := slotName(c.Slot, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	traces, err := c.start(inv, "relay", attribute.String("restock.slot", slot))
+	if err != nil {
+		return err
+	}
+	defer traces.Stop()
+	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: cfg, TopicARN: c.TopicARN, Conns: c.InFlight, StockSDK: c.StockSDK, Tracing: traces.Provider()})
 	if err != nil {
 		return &setupError{err}
 	}
 	if err := c.reach(inv); err != nil {
-		return err
-	}
-	slot, err := slotName(c.Slot, c.DatabaseURL)
-	if err != nil {
 		return err
 	}
 	reg := newRegistry()
