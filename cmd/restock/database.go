@@ -6,11 +6,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/internal/topology"
 )
 
 // databaseFlag is the database of one part, as that part's role.
@@ -95,5 +98,13 @@ func showPool(reg prometheus.Registerer, database string, pool *pgxpool.Pool) er
 func (p *pools) close() {
 	for _, pool := range p.made {
 		pool.Close()
+	}
+}
+
+// queuesOf finds the queues of a consumer.
+func queuesOf(client *sqs.Client) func(context.Context, string) (ops.Queues, error) {
+	return func(ctx context.Context, consumer string) (ops.Queues, error) {
+		q, err := topology.FindQueue(ctx, client, consumer)
+		return ops.Queues{URL: q.URL, DLQURL: q.DLQURL, SubscriptionDLQURL: q.SubscriptionDLQURL}, err
 	}
 }

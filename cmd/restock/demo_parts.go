@@ -214,28 +214,22 @@ func (d *demo) startWatching() error {
 	if d.cmd.Once {
 		return nil
 	}
-	pools := map[string]*pgxpool.Pool{}
-	for _, database := range []string{demoStore, demoCustomers} {
-		pool, err := newPool(d.inv, d.dsn(database, schema.RoleMaintenance), "restock_watch", 6)
+	client := sqs.NewFromConfig(d.aws.AWSConfig())
+	p := ops.Pipeline{SQS: client, Find: queuesOf(client), VIPThreshold: schema.DefaultVIPThreshold}
+	for database, pool := range map[string]**pgxpool.Pool{demoStore: &p.Store, demoCustomers: &p.Customers} {
+		made, err := newPool(d.inv, d.dsn(database, schema.RoleMaintenance), "restock_watch", 6)
 		if err != nil {
 			return err
 		}
-		d.closers = append(d.closers, func() error { pool.Close(); return nil })
-		pools[database] = pool
+		d.closers = append(d.closers, func() error { made.Close(); return nil })
+		*pool = made
 	}
-	r, err := ops.NewReconciler(ops.ReconcileConfig{Store: pools[demoStore], Customers: pools[demoCustomers], VIPThreshold: schema.DefaultVIPThreshold})
+	r, err := ops.NewReconciler(ops.ReconcileConfig{Store: p.Store, Customers: p.Customers, VIPThreshold: p.VIPThreshold})
 	if err != nil {
 		return err
 	}
 	d.parts = append(d.parts, reconcileAgain(r, ops.NewReconcileMetrics(d.registry), demoReconcileEvery, d.inv.log.With().Str("part", "reconcile").Logger()))
-
-	client := sqs.NewFromConfig(d.aws.AWSConfig())
-	cfg := ops.StatusConfig{SQS: client}
-	for _, database := range []string{demoStore, demoCustomers} {
-		cfg.Databases = append(cfg.Databases, ops.StatusDatabase{Name: database, Pool: pools[database]})
-	}
-	cfg.Interests, cfg.Find = statusConsumers(client, schema.DefaultVIPThreshold, pools[demoStore], pools[demoCustomers])
-	s := ops.NewStatus(cfg)
+	s := p.Status(ops.StatusConfig{})
 	d.registry.MustRegister(s.Collector())
 	d.parts = append(d.parts, func(ctx context.Context) error {
 		for {

@@ -19,7 +19,6 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/restock-dev/restock/internal/ops"
-	"github.com/restock-dev/restock/internal/topology"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -83,34 +82,11 @@ func (f dlqFlags) assemble(inv *invocation, names []string, client *sqs.Client, 
 	if isTerminal(inv.stderr) { // a line for each event would run through the progress bar
 		log = log.Level(max(log.GetLevel(), zerolog.WarnLevel))
 	}
-	cfg := ops.DLQConfig{SQS: client, Visibility: f.Visibility, Logger: log}
-	for _, in := range schema.Interests(f.VIPThreshold) {
-		named := slices.Contains(names, in.Consumer)
-		if len(names) > 0 && !named {
-			continue
-		}
-		c := ops.Consumer{Interest: in, Inbox: store, Outbox: store}
-		switch in.Consumer {
-		case schema.ConsumerVIP:
-			c.Inbox = customers
-		case schema.ConsumerMarketing:
-			c.Inbox, c.Outbox = customers, customers
-		}
-		switch {
-		case c.Inbox == nil && named:
-			return nil, &setupError{fmt.Errorf("%s keeps its inbox in the customers' database: set --customers-database-url or RESTOCK_CUSTOMERS_DATABASE_URL", in.Consumer)}
-		case c.Inbox == nil:
-			inv.log.Warn().Str("consumer", in.Consumer).Msg("left out: no customers' database is given")
-			continue
-		}
-		q, err := topology.FindQueue(inv, client, in.Consumer)
-		if err != nil {
-			return nil, &setupError{err}
-		}
-		c.QueueURL, c.DLQURL, c.SubscriptionDLQURL = q.URL, q.DLQURL, q.SubscriptionDLQURL
-		cfg.Consumers = append(cfg.Consumers, c)
+	if customers == nil && len(names) == 0 {
+		inv.log.Warn().Msg("vip and marketing are left out: no customers' database is given")
 	}
-	d, err := ops.NewDLQ(cfg)
+	p := ops.Pipeline{Store: store, Customers: customers, SQS: client, Find: queuesOf(client), VIPThreshold: f.VIPThreshold}
+	d, err := p.DLQ(inv, names, ops.DLQConfig{Visibility: f.Visibility, Logger: log})
 	if err != nil {
 		return nil, &setupError{err}
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/restock-dev/restock/internal/ops"
-	"github.com/restock-dev/restock/schema"
 )
 
 type replayCommand struct {
@@ -43,31 +42,17 @@ func (f replayFlags) open(inv *invocation) (r *ops.Replays, done func(), err err
 	if store, err = f.connect(inv, "the store's database", f.DatabaseURL); err == nil {
 		customers, err = f.connect(inv, "the customers' database", f.CustomersDatabaseURL)
 	}
-	cfg := ops.ReplaysConfig{DB: store, By: f.By, Logger: inv.log.With().Str("part", "replay").Logger()}
-	flag, env := "--database-url", "RESTOCK_DATABASE_URL"
-	if f.Outbox == "customers" {
-		cfg.DB, flag, env = customers, "--customers-database-url", "RESTOCK_CUSTOMERS_DATABASE_URL"
-	}
-	if err == nil && cfg.DB == nil {
-		err = &setupError{missing(flag, env)}
+	if err == nil {
+		p := ops.Pipeline{Store: store, Customers: customers, VIPThreshold: f.VIPThreshold}
+		if r, err = p.Replays(f.Outbox, f.By, inv.log.With().Str("part", "replay").Logger()); err != nil {
+			err = &setupError{err}
+		}
 	}
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
-	for _, in := range schema.Interests(f.VIPThreshold) {
-		c, from := ops.ReplayConsumer{Interest: in, Inbox: store}, "store"
-		switch in.Consumer {
-		case schema.ConsumerVIP:
-			c.Inbox = customers
-		case schema.ConsumerMarketing:
-			c.Inbox, from = customers, "customers"
-		}
-		if from == f.Outbox {
-			cfg.Consumers = append(cfg.Consumers, c)
-		}
-	}
-	return ops.NewReplays(cfg), done, nil
+	return r, done, nil
 }
 
 // connect makes a pool, or none where no URL is given.

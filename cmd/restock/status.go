@@ -16,23 +16,16 @@ import (
 
 	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/internal/service"
-	"github.com/restock-dev/restock/internal/topology"
-	"github.com/restock-dev/restock/schema"
 )
 
 type statusCommand struct {
 	databasesFlags
 	vipFlag
+	limitsFlags
 	Watch    bool          `help:"Look again and again: a terminal is drawn anew, else one block follows another."`
 	Interval time.Duration `default:"5s" help:"Time between two looks of --watch."`
 	HTTPAddr string        `name:"http-addr" env:"RESTOCK_STATUS_HTTP_ADDR" placeholder:"HOST:PORT" help:"With --watch: where /healthz, /readyz and /metrics are served. Default: not at all."`
 	JSON     bool          `name:"json" help:"Print JSON; with --watch one object a line."`
-
-	WALBudget    int64         `name:"wal-budget" env:"RESTOCK_WAL_BUDGET" help:"Bytes of WAL that a slot may keep, where max_slot_wal_keep_size sets no bound. 0: unbounded."`
-	MaxLag       time.Duration `default:"1m" env:"RESTOCK_MAX_LAG" help:"Publish lag from which on it is degraded."`
-	SlotWarning  time.Duration `default:"1h" env:"RESTOCK_SLOT_WARNING" help:"It is degraded when a slot would be lost within this time if it moved no more."`
-	MaxWaiting   time.Duration `default:"5m" env:"RESTOCK_MAX_WAITING" help:"Age of an event in a queue from which on it is degraded."`
-	OverdueAfter time.Duration `default:"24h" env:"RESTOCK_OVERDUE_AFTER" help:"How long a replenishment may be open."`
 }
 
 // Help is what -h says besides the flags.
@@ -49,20 +42,17 @@ func (c *statusCommand) Validate() error {
 		return errors.New("--interval must be 100ms or more")
 	case c.HTTPAddr != "" && !c.Watch:
 		return errors.New("--http-addr needs --watch")
-	case c.WALBudget < 0 || c.MaxLag <= 0 || c.SlotWarning <= 0 || c.MaxWaiting <= 0 || c.OverdueAfter <= 0:
-		return errors.New("a limit must be above 0")
 	}
-	return c.vipFlag.Validate()
+	return errors.Join(c.limitsFlags.Validate(), c.vipFlag.Validate())
 }
 
 // Run looks once, or until a signal.
 func (c *statusCommand) Run(inv *invocation) error {
-	cfg, done, err := c.config(inv)
+	s, done, err := c.open(inv)
 	if err != nil {
 		return err
 	}
 	defer done()
-	s := ops.NewStatus(cfg)
 	if c.Watch {
 		return c.watch(inv, s)
 	}
@@ -82,59 +72,39 @@ func (c *statusCommand) Run(inv *invocation) error {
 	return nil
 }
 
-// config is what to look at. Nothing is reached yet: that something cannot be is for
-// the report to say.
-func (c *statusCommand) config(inv *invocation) (cfg ops.StatusConfig, done func(), err error) {
+// open makes a Status. Nothing is reached yet: that something cannot be is for the
+// report to say.
+func (c *statusCommand) open(inv *invocation) (s *ops.Status, done func(), err error) {
 	aws, err := awsConfig(inv)
 	if err != nil {
-		return cfg, nil, err
+		return nil, nil, err
 	}
-	pools := map[string]*pgxpool.Pool{}
+	var made []*pgxpool.Pool
 	done = func() {
-		for _, pool := range pools {
+		for _, pool := range made {
 			pool.Close()
 		}
 	}
-	for _, d := range []struct{ name, url string }{{"store", c.DatabaseURL}, {"customers", c.CustomersDatabaseURL}} {
+	client := sqs.NewFromConfig(aws)
+	p := ops.Pipeline{SQS: client, Find: queuesOf(client), VIPThreshold: c.VIPThreshold}
+	for _, d := range []struct {
+		pool **pgxpool.Pool
+		url  string
+	}{{&p.Store, c.DatabaseURL}, {&p.Customers, c.CustomersDatabaseURL}} {
 		if d.url == "" {
 			continue
 		}
-		pool, err := newPool(inv, d.url, "restock_status", 4)
-		if err != nil {
+		if *d.pool, err = newPool(inv, d.url, "restock_status", 4); err != nil {
 			done()
-			return cfg, nil, err
+			return nil, nil, err
 		}
-		pools[d.name] = pool
-		cfg.Databases = append(cfg.Databases, ops.StatusDatabase{Name: d.name, Pool: pool})
+		made = append(made, *d.pool)
 	}
-	if pools["store"] == nil {
+	if p.Store == nil {
 		done()
-		return cfg, nil, &setupError{errors.New("no database: set --database-url (the store), and --customers-database-url where there is one")}
+		return nil, nil, &setupError{errors.New("no database: set --database-url (the store), and --customers-database-url where there is one")}
 	}
-	client := sqs.NewFromConfig(aws)
-	cfg.SQS, cfg.WALBudget = client, c.WALBudget
-	cfg.Limits = ops.Limits{Lag: c.MaxLag, SlotLeft: c.SlotWarning, Waiting: c.MaxWaiting, Overdue: c.OverdueAfter}
-	cfg.Interests, cfg.Find = statusConsumers(client, c.VIPThreshold, pools["store"], pools["customers"])
-	return cfg, done, nil
-}
-
-// statusConsumers are the consumers whose databases are there, and what finds their queues.
-func statusConsumers(client *sqs.Client, vipThreshold int64, store, customers *pgxpool.Pool) ([]schema.Interest, func(context.Context, schema.Interest) (ops.Consumer, error)) {
-	var interests []schema.Interest
-	inboxes := map[string]*pgxpool.Pool{schema.ConsumerFactory: store, schema.ConsumerAds: store, schema.ConsumerVIP: customers, schema.ConsumerMarketing: customers}
-	for _, in := range schema.Interests(vipThreshold) {
-		if inboxes[in.Consumer] != nil {
-			interests = append(interests, in)
-		}
-	}
-	return interests, func(ctx context.Context, in schema.Interest) (ops.Consumer, error) {
-		q, err := topology.FindQueue(ctx, client, in.Consumer)
-		c := ops.Consumer{Interest: in, QueueURL: q.URL, DLQURL: q.DLQURL, SubscriptionDLQURL: q.SubscriptionDLQURL, Inbox: inboxes[in.Consumer], Outbox: store}
-		if in.Consumer == schema.ConsumerMarketing {
-			c.Outbox = customers
-		}
-		return c, err
-	}
+	return p.Status(c.config()), done, nil
 }
 
 // watch looks until a signal.

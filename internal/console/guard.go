@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -23,6 +24,8 @@ const (
 	// MinToken is how long a token must be at least, in bytes: long enough that it
 	// cannot be guessed, if it is random.
 	MinToken = 16
+	// maxName bounds the name of a token, in bytes.
+	maxName = 64
 	// sessionFor is how long a login lasts.
 	sessionFor = 12 * time.Hour
 	// maxBody bounds the body of a request.
@@ -31,34 +34,57 @@ const (
 	sessionCookie = "restock_session"
 )
 
+// Token lets its bearer do everything. Its name is kept with what is done by it.
+type Token struct{ Name, Secret string }
+
+// anyone is who has a token without a name, or is let in without one.
+const anyone = "admin"
+
+// ParseToken reads NAME:SECRET, or a secret alone.
+func ParseToken(s string) Token {
+	if name, secret, named := strings.Cut(s, ":"); named {
+		return Token{strings.TrimSpace(name), secret}
+	}
+	return Token{anyone, s}
+}
+
 // Guard lets in whom the package comment says. It is safe for concurrent use.
 type Guard struct {
-	token   [sha256.Size]byte
-	open    bool // no token is asked for
+	members []member // none: no token is asked for
 	hosts   []string
 	key     []byte // of the cookies; another one in each process
 	foreign *http.CrossOriginProtection
 	now     func() time.Time
 }
 
+type member struct {
+	name   string
+	digest [sha256.Size]byte
+}
+
 // NewGuard returns a guard for a listener on address (host:port). hosts are the names,
 // without port, under which it is reached besides the address itself and, if that is a
 // loopback address, localhost. An error says what to set.
-func NewGuard(address, token string, hosts ...string) (*Guard, error) {
+func NewGuard(address string, tokens []Token, hosts ...string) (*Guard, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("admin address %q: want HOST:PORT", address)
 	}
 	local := isLoopback(host)
-	switch {
-	case token == "" && !local:
+	if len(tokens) == 0 && !local {
 		return nil, fmt.Errorf("admin address %s can be reached from other machines: set a token, or listen on 127.0.0.1", address)
-	case token != "" && len(token) < MinToken:
-		return nil, fmt.Errorf("the admin token has %d bytes: it must be random and have at least %d", len(token), MinToken)
 	}
-	g := &Guard{
-		token: sha256.Sum256([]byte(token)), open: token == "", key: make([]byte, sha256.Size),
-		foreign: http.NewCrossOriginProtection(), now: time.Now,
+	g := &Guard{key: make([]byte, sha256.Size), foreign: http.NewCrossOriginProtection(), now: time.Now}
+	for _, t := range tokens {
+		switch {
+		case t.Name == "" || len(t.Name) > maxName:
+			return nil, fmt.Errorf("an admin token is named %q: want NAME:TOKEN, with a name of 1 to %d bytes", t.Name, maxName)
+		case slices.ContainsFunc(g.members, func(m member) bool { return m.name == t.Name }):
+			return nil, fmt.Errorf("two admin tokens are named %s: give each a name of its own, NAME:TOKEN", t.Name)
+		case len(t.Secret) < MinToken:
+			return nil, fmt.Errorf("the admin token of %s has %d bytes: it must be random and have at least %d", t.Name, len(t.Secret), MinToken)
+		}
+		g.members = append(g.members, member{t.Name, sha256.Sum256([]byte(t.Secret))})
 	}
 	_, _ = rand.Read(g.key) // it never fails
 	for _, h := range hosts {
@@ -85,13 +111,13 @@ func isLoopback(host string) bool {
 func (g *Guard) Wrap(h http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", h)
-	mux.Handle("/api/", g.members(h))
+	mux.Handle("/api/", g.onlyMembers(h))
 	mux.HandleFunc("POST /login", g.login)
 	mux.HandleFunc("POST /logout", g.logout)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		if err := g.refuse(r); err != nil {
-			problem(w, err.status, err.text)
+			problem(w, err.status, err.Error())
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -100,30 +126,27 @@ func (g *Guard) Wrap(h http.Handler) http.Handler {
 }
 
 func setHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
+		"frame-ancestors 'none'; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-}
-
-// refusal is why a request is not let in.
-type refusal struct {
-	status int
-	text   string
 }
 
 func (g *Guard) refuse(r *http.Request) *refusal {
 	if !slices.Contains(g.hosts, hostOf(r)) {
-		return &refusal{http.StatusMisdirectedRequest, fmt.Sprintf("%q is no name of this service: reach it under one of %s, or add the name", hostOf(r), strings.Join(g.hosts, ", "))}
+		return refused(http.StatusMisdirectedRequest, "%q is no name of this service: reach it under one of %s, or add the name", hostOf(r), strings.Join(g.hosts, ", "))
 	}
 	if err := g.foreign.Check(r); err != nil {
-		return &refusal{http.StatusForbidden, "another site's page asked for this"}
+		return refused(http.StatusForbidden, "another site's page asked for this")
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return &refusal{http.StatusUnsupportedMediaType, "send JSON (Content-Type: application/json)"}
+		return refused(http.StatusUnsupportedMediaType, "send JSON (Content-Type: application/json)")
 	}
 	return nil
 }
@@ -137,43 +160,64 @@ func hostOf(r *http.Request) string {
 	return strings.ToLower(strings.Trim(host, "[]"))
 }
 
-// members lets in whoever has the token, or a cookie for it.
-func (g *Guard) members(h http.Handler) http.Handler {
+// onlyMembers lets in whoever has a token, or a cookie for one, and notes who that is.
+func (g *Guard) onlyMembers(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !g.open && !g.hasToken(r) && !g.hasSession(r) {
+		name, ok := g.who(r)
+		if !ok {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			problem(w, http.StatusUnauthorized, "the admin token is missing or wrong: send it as Authorization: Bearer TOKEN")
 			return
 		}
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), nameKey{}, name)))
 	})
 }
 
-func (g *Guard) hasToken(r *http.Request) bool {
-	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.EqualFold(kind, "Bearer") && g.isToken(strings.TrimSpace(token))
+type nameKey struct{}
+
+// by is who asks, of a request that was let in.
+func by(r *http.Request) string {
+	name, _ := r.Context().Value(nameKey{}).(string)
+	return name
 }
 
-// isToken compares digests, so that neither the content nor the length of the token shows
-// in the time that it takes.
-func (g *Guard) isToken(token string) bool {
-	digest := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(digest[:], g.token[:]) == 1
+func (g *Guard) who(r *http.Request) (name string, ok bool) {
+	if len(g.members) == 0 {
+		return anyone, true
+	}
+	if kind, secret, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(kind, "Bearer") {
+		return g.member(strings.TrimSpace(secret))
+	}
+	return g.hasSession(r)
+}
+
+// member is whose secret it is. It compares digests, and all of them, so that neither
+// content nor length of a token shows in the time that it takes.
+func (g *Guard) member(secret string) (name string, ok bool) {
+	digest := sha256.Sum256([]byte(secret))
+	for _, m := range g.members {
+		if subtle.ConstantTimeCompare(digest[:], m.digest[:]) == 1 {
+			name, ok = m.name, true
+		}
+	}
+	return name, ok
 }
 
 func (g *Guard) login(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Token string `json:"token"`
 	}
-	switch err := json.NewDecoder(r.Body).Decode(&body); {
+	err := json.NewDecoder(r.Body).Decode(&body)
+	name, ok := g.member(body.Token)
+	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		problem(w, http.StatusRequestEntityTooLarge, "the body is too large")
 	case err != nil:
 		problem(w, http.StatusBadRequest, `want {"token": "…"}`)
-	case !g.open && !g.isToken(body.Token):
+	case !ok && len(g.members) > 0:
 		problem(w, http.StatusUnauthorized, "the admin token is wrong")
 	default:
-		g.setSession(w, r, g.session(g.now().Add(sessionFor)), int(sessionFor.Seconds()))
+		g.setSession(w, r, g.session(g.now().Add(sessionFor), name), int(sessionFor.Seconds()))
 	}
 }
 
@@ -186,11 +230,11 @@ func (g *Guard) setSession(w http.ResponseWriter, r *http.Request, value string,
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// session is a cookie's value: until when it holds, and a code that only this process can
-// make. Nothing is kept of it here.
-func (g *Guard) session(until time.Time) string {
-	value := binary.BigEndian.AppendUint64(nil, uint64(until.Unix()))
-	return base64.RawURLEncoding.EncodeToString(append(value, g.code(value)...))
+// session is a cookie's value: a code that only this process can make, until when it
+// holds, and whose it is. Nothing is kept of it here.
+func (g *Guard) session(until time.Time, name string) string {
+	value := append(binary.BigEndian.AppendUint64(nil, uint64(until.Unix())), name...)
+	return base64.RawURLEncoding.EncodeToString(append(g.code(value), value...))
 }
 
 func (g *Guard) code(value []byte) []byte {
@@ -199,23 +243,19 @@ func (g *Guard) code(value []byte) []byte {
 	return mac.Sum(nil)
 }
 
-func (g *Guard) hasSession(r *http.Request) bool {
+func (g *Guard) hasSession(r *http.Request) (name string, ok bool) {
 	cookie, err := r.Cookie(sessionCookie)
 	if err != nil {
-		return false
+		return "", false
 	}
-	value, err := base64.RawURLEncoding.DecodeString(cookie.Value)
-	if err != nil || len(value) != 8+sha256.Size || !hmac.Equal(value[8:], g.code(value[:8])) {
-		return false
+	all, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err != nil || len(all) < sha256.Size+8 {
+		return "", false
+	}
+	value := all[sha256.Size:]
+	if !hmac.Equal(all[:sha256.Size], g.code(value)) {
+		return "", false
 	}
 	until := time.Unix(int64(binary.BigEndian.Uint64(value)), 0)
-	return g.now().Before(until)
-}
-
-// problem answers as the shop's API does.
-// https://www.rfc-editor.org/rfc/rfc9457
-func problem(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": text, "message": text}) // the client may be gone
+	return string(value[8:]), g.now().Before(until)
 }

@@ -13,10 +13,12 @@ import (
 
 const token = "a-token-that-nobody-guesses"
 
+var tokens = []Token{{"kim", "another-token-of-somebody"}, {"admin", token}}
+
 func TestNewGuard(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		address, token string
+		address, token string // comma-separated
 		hosts          []string
 		refused        string
 	}{
@@ -32,15 +34,24 @@ func TestNewGuard(t *testing.T) {
 		{":9090", token, []string{"admin.example"}, ""},
 		{"10.0.0.5:9090", token, nil, ""},
 		{"127.0.0.1:9090", "short", nil, "at least 16"},
+		{"127.0.0.1:9090", "kim:short", nil, "token of kim has 5 bytes"},
+		{"127.0.0.1:9090", ":" + token, nil, "want NAME:TOKEN"},
+		{"127.0.0.1:9090", token + "," + token, nil, "two admin tokens are named admin"},
+		{"127.0.0.1:9090", "kim:" + token + "," + token + "0", nil, ""},
 		{"9090", token, nil, "want HOST:PORT"},
 	} {
-		_, err := NewGuard(c.address, c.token, c.hosts...)
+		var all []Token
+		for _, t := range strings.FieldsFunc(c.token, func(r rune) bool { return r == ',' }) {
+			all = append(all, ParseToken(t))
+		}
+		_, err := NewGuard(c.address, all, c.hosts...)
 		if c.refused == "" {
 			require.NoError(t, err, c)
 			continue
 		}
 		require.ErrorContains(t, err, c.refused, c)
 		require.NotContains(t, err.Error(), "short", "a token is never shown")
+		require.NotContains(t, err.Error(), token, "a token is never shown")
 	}
 }
 
@@ -52,13 +63,13 @@ func guarded(t *testing.T, g *Guard) http.Handler {
 			problem(w, http.StatusRequestEntityTooLarge, err.Error())
 			return
 		}
-		_, _ = io.WriteString(w, "in")
+		_, _ = io.WriteString(w, "in "+by(r))
 	}))
 }
 
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	g, err := NewGuard("10.0.0.5:9090", token, "Admin.example")
+	g, err := NewGuard("10.0.0.5:9090", tokens, "Admin.example")
 	require.NoError(t, err)
 	h := guarded(t, g)
 	bearer := map[string]string{"Authorization": "Bearer " + token}
@@ -126,7 +137,7 @@ func merge(m map[string]string, more ...string) map[string]string {
 // cannot use it.
 func TestSession(t *testing.T) {
 	t.Parallel()
-	g, err := NewGuard("127.0.0.1:9090", token)
+	g, err := NewGuard("127.0.0.1:9090", tokens)
 	require.NoError(t, err)
 	now := time.Now()
 	g.now = func() time.Time { return now }
@@ -143,21 +154,26 @@ func TestSession(t *testing.T) {
 		return w.Result()
 	}
 
-	login := ask("POST", "/login", `{"token":"`+token+`"}`)
+	login := ask("POST", "/login", `{"token":"another-token-of-somebody"}`)
 	require.Equal(t, http.StatusNoContent, login.StatusCode)
 	cookie := login.Cookies()[0]
 	require.True(t, cookie.HttpOnly)
 	require.Equal(t, http.SameSiteStrictMode, cookie.SameSite)
-	require.NotContains(t, cookie.Value, token)
+	require.NotContains(t, cookie.Value, "another-token")
 
-	require.Equal(t, http.StatusOK, ask("GET", "/api/status", "", cookie).StatusCode)
+	in := ask("GET", "/api/status", "", cookie)
+	require.Equal(t, http.StatusOK, in.StatusCode)
+	text, err := io.ReadAll(in.Body)
+	require.NoError(t, err)
+	require.Equal(t, "in kim", string(text))
 	bad := *cookie
 	bad.Value = "B" + cookie.Value[1:]
 	require.Equal(t, http.StatusUnauthorized, ask("GET", "/api/status", "", &bad).StatusCode, "a longer time")
 
-	other, err := NewGuard("127.0.0.1:9090", token)
+	other, err := NewGuard("127.0.0.1:9090", tokens)
 	require.NoError(t, err)
-	require.False(t, other.hasSession(&http.Request{Header: http.Header{"Cookie": {cookie.String()}}}), "of another process")
+	_, ok := other.hasSession(&http.Request{Header: http.Header{"Cookie": {cookie.String()}}})
+	require.False(t, ok, "of another process")
 
 	now = now.Add(sessionFor)
 	require.Equal(t, http.StatusUnauthorized, ask("GET", "/api/status", "", cookie).StatusCode, "its time is over")

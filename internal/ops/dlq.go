@@ -102,7 +102,7 @@ func (d *DLQ) choose(names []string) ([]*consumer, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(d.consumers, func(c *consumer) bool { return c.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("no consumer %q here", name)
+			return nil, refuse("no consumer %q here", name)
 		}
 		if !slices.Contains(chosen, d.consumers[i]) {
 			chosen = append(chosen, d.consumers[i])

@@ -83,7 +83,7 @@ func (p *Parked) plan(ctx context.Context, tx pgx.Tx, s ParkedSelection, events 
 	}
 	for _, e := range events {
 		if e.Held && len(s.Events) > 0 {
-			return fmt.Errorf("event %s is held with its group %s: send the group, or skip the event", e.Event, e.Group)
+			return refuse("event %s is held with its group %s: send the group, or skip the event", e.Event, e.Group)
 		}
 		g := group(e.Group)
 		g.Events = append(g.Events, e.Event)

@@ -2,7 +2,6 @@ package ops
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,7 +17,7 @@ func (p *Parked) Skip(ctx context.Context, s ParkedSelection, why string) ([]uui
 		return nil, fmt.Errorf("skip what is parked: %w", err)
 	}
 	if why == "" {
-		return nil, errors.New("skip what is parked: a reason is needed")
+		return nil, fmt.Errorf("skip what is parked: %w", ErrReason)
 	}
 	var skipped []uuid.UUID
 	err := pgx.BeginFunc(ctx, p.db, func(tx pgx.Tx) error {
@@ -28,7 +27,7 @@ func (p *Parked) Skip(ctx context.Context, s ParkedSelection, why string) ([]uui
 		}
 		for group, sending := range groups {
 			if sending {
-				return fmt.Errorf("group %s is being sent", group)
+				return refuse("group %s is being sent", group)
 			}
 		}
 		if len(events) == 0 {

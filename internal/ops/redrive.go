@@ -18,7 +18,8 @@ type Selection struct {
 	Events    []uuid.UUID
 }
 
-func (s Selection) validate() error {
+// Validate tells what is wrong with a selection that means nothing, or too much.
+func (s Selection) Validate() error {
 	switch {
 	case s.All && (len(s.Consumers) > 0 || len(s.Events) > 0):
 		return errors.New("either all, or some consumers or events")
@@ -103,7 +104,7 @@ func (r *RedriveReport) findMissing(asked []uuid.UUID) {
 // holds when it is cut off anywhere.
 func (d *DLQ) Redrive(ctx context.Context, s Selection, o RedriveOptions) (RedriveReport, error) {
 	report := RedriveReport{DryRun: o.DryRun, Events: []Redriven{}, Missing: []uuid.UUID{}}
-	if err := s.validate(); err != nil {
+	if err := s.Validate(); err != nil {
 		return report, fmt.Errorf("redrive: %w", err)
 	}
 	chosen, err := d.choose(s.Consumers)

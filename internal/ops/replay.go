@@ -142,7 +142,7 @@ func (r *Replays) Cancel(ctx context.Context, id uuid.UUID) (ReplayState, error)
 	}
 	s, err := r.State(ctx, id)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = fmt.Errorf("replay %s is %s already", id, s.State)
+		err = refuse("replay %s is %s already", id, s.State)
 	}
 	if err == nil {
 		r.cfg.Logger.Warn().Stringer("replay_id", id).Str("by", r.cfg.By).Int64("done", s.Done).Int64("events", s.Events).Msg("replay cancelled")

@@ -146,7 +146,7 @@ func (r *Replenishments) act(ctx context.Context, tx pgx.Tx, id uuid.UUID, act, 
 	var o openOne
 	var production *string
 	if reason == "" {
-		return o, errors.New("a reason is needed")
+		return o, ErrReason
 	}
 	err := tx.QueryRow(ctx, `SELECT state, event_id, requested_at, production_id FROM replenishments WHERE id = $1 FOR UPDATE`, id).
 		Scan(&o.state, &o.event, &o.requestedAt, &production)
@@ -156,7 +156,7 @@ func (r *Replenishments) act(ctx context.Context, tx pgx.Tx, id uuid.UUID, act, 
 	case err != nil:
 		return o, err
 	case o.state != "requested" && o.state != "accepted":
-		return o, fmt.Errorf("it is %s, and not open any more: the next checkout that fails opens another", o.state)
+		return o, refuse("it is %s, and not open any more: the next checkout that fails opens another", o.state)
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO replenishment_acts (replenishment_id, act, was, production_id, asked_by, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
 		id, act, o.state, production, r.by, reason)

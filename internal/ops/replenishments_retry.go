@@ -68,7 +68,7 @@ func lockFactory(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 	case err != nil:
 		return fmt.Errorf("look into the inbox of %s: %w", schema.ConsumerFactory, err)
 	case busy > 0:
-		return fmt.Errorf("the factory is being asked at this moment: try again in %s", busy.Round(time.Second))
+		return refuse("the factory is being asked at this moment: try again in %s", busy.Round(time.Second))
 	}
 	return nil
 }
@@ -94,13 +94,13 @@ func readLetter(ctx context.Context, tx pgx.Tx, day time.Time, event uuid.UUID) 
 		Scan(&group, &subject, &body, &seq, &attributes, &outcome)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, fmt.Errorf("its event %s is past retention: cancel it, and the next checkout that fails opens another", event)
+		return nil, refuse("its event %s is past retention: cancel it, and the next checkout that fails opens another", event)
 	case err != nil:
 		return nil, fmt.Errorf("look into the outbox: %w", err)
 	case outcome == "parked":
-		return nil, fmt.Errorf("its event is parked: restock parked send %s", event)
+		return nil, refuse("its event is parked: restock parked send %s", event)
 	case outcome == "":
-		return nil, fmt.Errorf("its event %s is not published yet: see restock status, and restock reconcile", event)
+		return nil, refuse("its event %s is not published yet: see restock status, and restock reconcile", event)
 	}
 	if body, err = schema.WithSequence(body, seq); err != nil {
 		return nil, fmt.Errorf("its event %s cannot be read: %w", event, err)
