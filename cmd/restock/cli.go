@@ -39,6 +39,7 @@ type cli struct {
 	Doctor    doctorCommand    `cmd:"" help:"Check everything that can be set up wrong, and print what mends it."`
 	Trace     traceCommand     `cmd:"" help:"Tell the whole way of an event, an order or a replenishment, with the time of each step."`
 	Drill     drillCommand     `cmd:"" help:"Rehearse a failure and its mending, on a Restock that it starts for it."`
+	Admin     adminCommand     `cmd:"" help:"Serve the console: all of these on a page, and as an API."`
 	Reconcile reconcileCommand `cmd:"" help:"Tell whether anything is missing: outbox, ledger and inboxes compared."`
 
 	Version        versionCommand        `cmd:"" help:"Print the version, or what this program is built from."`

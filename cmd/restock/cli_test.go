@@ -31,7 +31,7 @@ func restock(t *testing.T, env []string, args ...string) (code int, stdout, stde
 
 // anywhere are the demo's flags for ports that nobody else has.
 func anywhere(dir string, more ...string) []string {
-	return append([]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", "127.0.0.1:0"}, more...)
+	return append([]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, more...)
 }
 
 func TestDemoOnce(t *testing.T) {
@@ -96,8 +96,8 @@ func TestCannotBegin(t *testing.T) {
 		"unknown command":              {[]string{"fly"}, "unexpected argument fly"},
 		"unknown flag":                 {[]string{"demo", "--fly"}, "unknown flag --fly"},
 		"flag of no number":            {append([]string{"relay", "--in-flight", "many"}, append(db, arn...)...), "in-flight"},
-		"api port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", addr, "--aws-addr", "127.0.0.1:0"}, addr},
-		"aws port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", addr}, addr},
+		"api port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", addr, "--aws-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, addr},
+		"aws port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", addr, "--admin-addr", "127.0.0.1:0"}, addr},
 		"localaws taken":               {[]string{"localaws", "--addr", addr}, addr},
 		"factory, odd":                 {[]string{"factory", "--error-rate", "7"}, "shares from 0 to 1"},
 		"factory taken":                {[]string{"factory", "--addr", addr}, addr},
@@ -134,7 +134,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{
 		"", "demo", "api", "relay", "consume", "migrate", "localaws", "factory", "marketing", "dlq", "dlq list", "parked", "parked send",
-		"replay", "status", "reconcile", "doctor", "trace", "replenishments", "replenishments retry", "drill", "healthcheck", "version",
+		"replay", "status", "reconcile", "doctor", "trace", "replenishments", "replenishments retry", "drill", "healthcheck", "version", "admin",
 	} {
 		code, out, errs := restock(t, nil, strings.Fields(command+" -h")...)
 		require.Zero(t, code, errs)

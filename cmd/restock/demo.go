@@ -24,6 +24,7 @@ type demoCommand struct {
 	AWSAddr       string        `name:"aws-addr" default:"127.0.0.1:4566" env:"RESTOCK_AWS_ADDR" help:"Where the local SNS, SQS and SES listen."`
 	FactoryAddr   string        `default:"127.0.0.1:0" env:"RESTOCK_FACTORY_ADDR" help:"Where the pretend factory listens."`
 	MarketingAddr string        `default:"127.0.0.1:0" env:"RESTOCK_MARKETING_ADDR" help:"Where the pretend marketing system listens."`
+	AdminAddr     string        `default:"127.0.0.1:8089" env:"RESTOCK_ADMIN_ADDR" help:"Where the console listens. Its token is made anew each time."`
 	HTTPAddr      string        `name:"http-addr" default:"127.0.0.1:0" env:"RESTOCK_HTTP_ADDR" help:"Where /healthz, /readyz, /progressz and /metrics of all parts are served."`
 	DataDir       string        `default:"${datadir}" env:"RESTOCK_DATA_DIR" type:"path" help:"Where the demo keeps its Postgres."`
 	PGBindir      string        `name:"pg-bindir" env:"RESTOCK_PG_BINDIR" type:"path" placeholder:"DIR" help:"Folder of initdb and postgres. Default: searched for, else fetched."`
@@ -49,6 +50,7 @@ type demo struct {
 	registry  *prometheus.Registry
 	listeners map[string]net.Listener // by endpoint
 	apiURL    string
+	signIn    string // what the console asks for
 	parts     []func(context.Context) error
 	progress  []func() error // of relays and workers
 	closers   []func() error
@@ -61,11 +63,12 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 		return err
 	}
 	if c.Once {
+		c.AdminAddr = ""
 		inv.log = inv.log.Level(max(inv.log.GetLevel(), 2)) // warnings: the story is what is to be read
 	}
 	d := &demo{inv: inv, cmd: c, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}, deliver: make(chan time.Time)}
 	defer func() { err = errors.Join(err, d.close()) }()
-	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startWatching, d.startMetrics} {
+	for _, start := range []func() error{d.listen, d.startAWS, d.startPostgres, d.startFactory, d.startMarketing, d.startAPI, d.startRelays, d.startConsumers, d.startConsole, d.startMetrics} {
 		if err := start(); err != nil {
 			return err
 		}
@@ -81,7 +84,11 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 // listen takes every address before any work is done: a taken one is the most
 // likely thing to be wrong.
 func (d *demo) listen() error {
-	for name, addr := range map[string]string{"api": d.cmd.APIAddr, "factory": d.cmd.FactoryAddr, "marketing": d.cmd.MarketingAddr, "metrics": d.cmd.HTTPAddr} {
+	addresses := map[string]string{"api": d.cmd.APIAddr, "factory": d.cmd.FactoryAddr, "marketing": d.cmd.MarketingAddr, "metrics": d.cmd.HTTPAddr, "console": d.cmd.AdminAddr}
+	for name, addr := range addresses {
+		if addr == "" { // a story and a drill are over before somebody looks
+			continue
+		}
 		ln, err := service.Listen(addr)
 		if err != nil {
 			return &setupError{err}
@@ -128,6 +135,9 @@ Buy a hundred at once, which makes the customer VIP:
 Look at the mails, and at the messages:
   curl %[3]s/_localaws/mails
   aws --endpoint-url %[3]s sns list-topics
+Watch it all on a page, replay, send again; it asks for a token:
+  %[7]s
+  %[6]s
 Ctrl-C ends everything.
-`, d.apiURL, demoSKU, d.aws.URL(), demoBulkSKU, demoCustomer)
+`, d.apiURL, demoSKU, d.aws.URL(), demoBulkSKU, demoCustomer, d.signIn, d.url("console"))
 }

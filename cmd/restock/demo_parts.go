@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -24,7 +23,6 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localfactory"
 	"github.com/restock-dev/restock/internal/localmarketing"
-	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
@@ -207,49 +205,6 @@ func (d *demo) pool(database, role string) func() (*pgxpool.Pool, error) {
 		return pool, showPool(d.registry, database, pool)
 	})
 }
-
-// startWatching shows what restock status --watch and restock reconcile --every would.
-// The story is over before it matters.
-func (d *demo) startWatching() error {
-	if d.cmd.Once {
-		return nil
-	}
-	client := sqs.NewFromConfig(d.aws.AWSConfig())
-	p := ops.Pipeline{SQS: client, Find: queuesOf(client), VIPThreshold: schema.DefaultVIPThreshold}
-	for database, pool := range map[string]**pgxpool.Pool{demoStore: &p.Store, demoCustomers: &p.Customers} {
-		made, err := newPool(d.inv, d.dsn(database, schema.RoleMaintenance), "restock_watch", 6)
-		if err != nil {
-			return err
-		}
-		d.closers = append(d.closers, func() error { made.Close(); return nil })
-		*pool = made
-	}
-	r, err := ops.NewReconciler(ops.ReconcileConfig{Store: p.Store, Customers: p.Customers, VIPThreshold: p.VIPThreshold})
-	if err != nil {
-		return err
-	}
-	d.parts = append(d.parts, reconcileAgain(r, ops.NewReconcileMetrics(d.registry), demoReconcileEvery, d.inv.log.With().Str("part", "reconcile").Logger()))
-	s := p.Status(ops.StatusConfig{})
-	d.registry.MustRegister(s.Collector())
-	d.parts = append(d.parts, func(ctx context.Context) error {
-		for {
-			if _, err := s.Look(ctx); err != nil {
-				return err
-			}
-			if err := service.Sleep(ctx, demoStatusEvery); err != nil {
-				return err
-			}
-		}
-	})
-	return nil
-}
-
-// demoStatusEvery and demoReconcileEvery are how old what the demo's metrics tell of
-// databases and queues, and of what is missing, may be.
-const (
-	demoStatusEvery    = 5 * time.Second
-	demoReconcileEvery = time.Minute
-)
 
 func (d *demo) startMetrics() error {
 	endpoint(d.inv, "metrics", d.url("metrics")+"/metrics")

@@ -21,6 +21,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // where the system has no certificate authorities, as in a container of this program alone
 
 	"github.com/restock-dev/restock/internal/localpg"
+	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
 )
@@ -65,6 +66,7 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, er
 		kong.Vars{
 			"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "drills": strings.Join(drillNames(), ","),
 			"vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold),
+			"replayrate": strconv.Itoa(ops.DefaultRate), "replaysample": strconv.Itoa(ops.DefaultSample),
 		},
 		kong.Exit(exit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),

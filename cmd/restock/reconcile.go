@@ -101,33 +101,9 @@ func (c *reconcileCommand) goOn(inv *invocation, r *ops.Reconciler) error {
 	}
 	mux := http.NewServeMux()
 	service.Health(mux, nil, reg)
-	loop := reconcileAgain(r, metrics, c.Every, inv.log.With().Str("part", "reconcile").Logger())
+	log := inv.log.With().Str("part", "reconcile").Logger()
+	loop := func(ctx context.Context) error { return r.Loop(ctx, c.Every, log, metrics.Tell) }
 	return service.Run(inv, loop, service.HTTP(ln, mux))
-}
-
-// reconcileAgain compares again and again, and says what it found.
-func reconcileAgain(r *ops.Reconciler, metrics *ops.ReconcileMetrics, every time.Duration, log logger) func(context.Context) error {
-	return func(ctx context.Context) error {
-		for {
-			found, err := r.Run(ctx)
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case err != nil:
-				metrics.Failed()
-				log.Error().Err(err).Msg("cannot tell what is missing, trying again at the next turn")
-			default:
-				metrics.Set(found)
-				for _, f := range found.Findings {
-					log.Error().Int64("events", f.Count).Str("database", f.Database).Str("consumer", f.Consumer).Stringer("event_id", f.Events[0].EventID).
-						Str("heal", f.Heal).Msg("events are missing: " + f.Kind)
-				}
-			}
-			if service.Sleep(ctx, every) != nil {
-				return nil
-			}
-		}
-	}
 }
 
 func (c *reconcileCommand) print(inv *invocation, r ops.Reconciliation) {

@@ -85,9 +85,9 @@ type replayRunCommand struct {
 
 	Consumer string `help:"Reach this consumer only; the others skip the events."`
 	Force    bool   `help:"Have consumers handle what they handled before. What they would not do twice by their own rules they still do not."`
-	Rate     int    `default:"500" help:"Events a second; 0 is as many as the relay can."`
+	Rate     int    `default:"${replayrate}" help:"Events a second; 0 is as many as the relay can."`
 	Plan     bool   `help:"Print what would be replayed, and who would do what, and change nothing."`
-	Sample   int    `default:"10" help:"How many events a plan shows one by one."`
+	Sample   int    `default:"${replaysample}" help:"How many events a plan shows one by one."`
 	NoWait   bool   `help:"Do not watch it."`
 }
 

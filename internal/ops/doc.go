@@ -6,6 +6,10 @@
 //	listing, err := dlq.List(ctx)
 //	report, err := dlq.Redrive(ctx, ops.Selection{Consumers: []string{"factory"}}, ops.RedriveOptions{})
 //
+// A Pipeline says where the databases and queues are, and makes all of these. What is not
+// done because of how things stand is a RefusedError, or one of the errors that are named
+// here; any other is a failure.
+//
 // # Dead-letter queues
 //
 // A consumer has two: the one that its worker sends dead events to, and the one

@@ -48,8 +48,7 @@ func NewReconcileMetrics(reg prometheus.Registerer) *ReconcileMetrics {
 	return m
 }
 
-// Set shows what was found.
-func (m *ReconcileMetrics) Set(r Reconciliation) {
+func (m *ReconcileMetrics) set(r Reconciliation) {
 	m.missing.Set(float64(r.Missing))
 	m.seconds.Set(r.Seconds)
 	m.at.Set(float64(time.Now().UnixNano()) / 1e9)
@@ -67,5 +66,11 @@ func (m *ReconcileMetrics) Set(r Reconciliation) {
 	}
 }
 
-// Failed counts a comparison that could not tell.
-func (m *ReconcileMetrics) Failed() { m.failures.Inc() }
+// Tell shows what was found, or counts a comparison that could not tell.
+func (m *ReconcileMetrics) Tell(r Reconciliation, err error) {
+	if err != nil {
+		m.failures.Inc()
+		return
+	}
+	m.set(r)
+}

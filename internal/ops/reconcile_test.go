@@ -254,7 +254,7 @@ func TestReconcileNamesAndHeals(t *testing.T) {
 	require.Zero(t, young.Missing, "within the grace")
 	reg := prometheus.NewRegistry()
 	m := ops.NewReconcileMetrics(reg)
-	m.Set(found)
+	m.Tell(found, nil)
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader("# HELP restock_reconcile_missing Events that are missing: unpublished and unhandled ones together. 0 is well.\n# TYPE restock_reconcile_missing gauge\nrestock_reconcile_missing 7\n"), "restock_reconcile_missing"))
 }
 

@@ -14,6 +14,12 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
+// What a replay is asked for with where nobody says otherwise.
+const (
+	DefaultRate   = 500
+	DefaultSample = 10
+)
+
 // ReplayOptions say how the selected events are replayed.
 type ReplayOptions struct {
 	// Consumer is the only one to be reached; empty is all that want an event.

@@ -148,5 +148,6 @@ func (s *Status) sampleAll(ctx context.Context) {
 	all.Wait()
 }
 
-// unable is what a report says of what could not be asked, in one line.
-func unable(err error) string { return redact(strings.Join(strings.Fields(err.Error()), " ")) }
+// Unable is what is said of what could not be done, in one line and without a callback's
+// signature.
+func Unable(err error) string { return redact(strings.Join(strings.Fields(err.Error()), " ")) }

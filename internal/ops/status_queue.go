@@ -48,7 +48,7 @@ func (s *Status) queue(ctx context.Context, in schema.Interest) QueueStatus {
 		err = askOldest(ctx, c, &q)
 	}
 	if err != nil {
-		q.Error = unable(err)
+		q.Error = Unable(err)
 	}
 	return q
 }

@@ -75,7 +75,7 @@ func (s *Status) relay(ctx context.Context, d StatusDatabase) RelayStatus {
 		s.askSlot, s.askStored, s.askReplenishments, s.askUnpublished,
 	} {
 		if err := s.inTx(ctx, d, func(ctx context.Context, tx pgx.Tx) error { return ask(ctx, tx, &r) }); err != nil {
-			r.Error = unable(err)
+			r.Error = Unable(err)
 			return r
 		}
 	}

@@ -1,0 +1,235 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/internal/ops"
+	"github.com/restock-dev/restock/internal/service"
+)
+
+// Defaults of Config.
+const (
+	DefaultInterval       = 5 * time.Second
+	DefaultReconcileEvery = 5 * time.Minute
+)
+
+// Config is what a Console needs. Guard, Pipeline and Status must be given.
+type Config struct {
+	Guard    *Guard
+	Pipeline ops.Pipeline
+	// Status is looked at every Interval, by the console alone. Looking costs the databases
+	// a little; where a look takes longer than Interval the next one waits as long as it
+	// took. Default DefaultInterval.
+	Status   *ops.Status
+	Interval time.Duration
+	// Reconciler compares every ReconcileEvery, default DefaultReconcileEvery. Nil: nothing
+	// is compared. Reconciled is told of each result. Default: nobody.
+	Reconciler     *ops.Reconciler
+	ReconcileEvery time.Duration
+	Reconciled     func(ops.Reconciliation, error)
+	Logger         zerolog.Logger
+}
+
+// Console is the operators' side of Restock over HTTP. Its Handler answers as long as its
+// Run runs.
+type Console struct {
+	cfg        Config
+	sampler    *sampler
+	reconciled atomic.Pointer[comparison]
+}
+
+// New makes a Console. It calls nothing yet.
+func New(cfg Config) *Console {
+	for field, preset := range map[*time.Duration]time.Duration{&cfg.Interval: DefaultInterval, &cfg.ReconcileEvery: DefaultReconcileEvery} {
+		if *field == 0 {
+			*field = preset
+		}
+	}
+	if cfg.Reconciled == nil {
+		cfg.Reconciled = func(ops.Reconciliation, error) {}
+	}
+	return &Console{cfg: cfg, sampler: newSampler()}
+}
+
+// Run looks and compares until ctx ends, also when nobody watches.
+func (c *Console) Run(ctx context.Context) error {
+	return service.Run(ctx, c.sample, c.reconcile)
+}
+
+// Handler serves the page and the API, to whom the guard lets in.
+func (c *Console) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]handler{
+		"GET /api/status":                      c.status,
+		"GET /api/history":                     c.history,
+		"GET /api/events":                      c.events,
+		"GET /api/trace/{id}":                  c.trace,
+		"GET /api/replays":                     c.replays,
+		"POST /api/replays":                    unhurried(c.startReplay),
+		"POST /api/replays/plan":               unhurried(c.planReplay),
+		"GET /api/replays/{id}":                c.replay,
+		"POST /api/replays/{id}/resume":        c.resumeReplay,
+		"POST /api/replays/{id}/cancel":        c.cancelReplay,
+		"GET /api/parked":                      c.parked,
+		"GET /api/parked/{id}":                 c.parkedEvent,
+		"POST /api/parked/send":                c.sendParked,
+		"POST /api/parked/skip":                c.skipParked,
+		"GET /api/dlq":                         unhurried(c.deadEvents),
+		"GET /api/dlq/{id}":                    unhurried(c.deadEvent),
+		"POST /api/dlq/redrive":                unhurried(c.redrive),
+		"GET /api/replenishments":              c.replenishments,
+		"POST /api/replenishments/{id}/retry":  c.retryReplenishment,
+		"POST /api/replenishments/{id}/cancel": c.cancelReplenishment,
+		"GET /api/reconcile":                   c.reconciliation,
+	} {
+		mux.Handle(pattern, c.answer(h))
+	}
+	mux.HandleFunc("GET /api/live", c.live)
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		problem(w, http.StatusNotFound, r.Method+" "+r.URL.Path+" is nothing that is served here: docs/console.md lists what is")
+	})
+	mux.Handle("/", page())
+	return c.logged(c.cfg.Guard.Wrap(mux))
+}
+
+// handler answers with what is to be sent as JSON.
+type handler func(w http.ResponseWriter, r *http.Request) (any, error)
+
+func (c *Console) answer(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := untilStopping(r.Context())
+		defer cancel()
+		body, err := any(nil), takeBody(w, r)
+		if err == nil {
+			body, err = h(w, r.WithContext(ctx))
+		}
+		if err != nil {
+			status := statusOf(err)
+			switch {
+			case ctx.Err() != nil: // the client is gone, or everybody is sent away
+				err = errors.New("stopped before its end: what was done is done, ask again for the rest")
+				status = http.StatusServiceUnavailable
+			case status == http.StatusInternalServerError:
+				c.cfg.Logger.Error().Err(err).Str("by", by(r)).Str("path", r.URL.Path).Msg("a request of the admin API failed")
+			}
+			problem(w, status, ops.Unable(err))
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(body) // the client may be gone
+	})
+}
+
+// takeBody reads the body within the server's time, and lifts that: a connection whose
+// time to be read from is over takes its request down with it.
+func takeBody(w http.ResponseWriter, r *http.Request) error {
+	text, err := io.ReadAll(r.Body)
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return refused(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes: what has more ids goes by restock replay --ids-file FILE", maxBody)
+	case err != nil:
+		return refused(http.StatusBadRequest, "read the body: %s", err.Error())
+	}
+	r.Body = io.NopCloser(bytes.NewReader(text))
+	return patient(http.NewResponseController(w).SetReadDeadline(time.Time{}))
+}
+
+// patient forgives a connection that has no deadlines.
+func patient(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}
+
+// untilStopping ends with the request, or as soon as the server is asked to stop: what is
+// begun here can be cut off anywhere, and run again.
+func untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if stopping := service.Stopping(ctx); stopping != nil {
+		go func() {
+			select {
+			case <-stopping:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, cancel
+}
+
+// longest is how long a request may take that walks a queue or plans for millions of
+// events.
+const longest = 15 * time.Minute
+
+// unhurried lifts the server's bound on the time of an answer.
+func unhurried(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) (any, error) {
+		if err := patient(http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))); err != nil {
+			return nil, err
+		}
+		return h(w, r)
+	}
+}
+
+// read reads a body, which must have no member that v does not.
+func read(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil && d.More() {
+		err = errors.New("more than one value")
+	}
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &wrongType):
+		return refused(http.StatusUnprocessableEntity, "%s cannot be a %s", wrongType.Field, wrongType.Value)
+	case strings.HasPrefix(err.Error(), "json: unknown field "):
+		return refused(http.StatusUnprocessableEntity, "no member is called %s here", strings.TrimPrefix(err.Error(), "json: unknown field "))
+	case errors.As(err, new(*json.SyntaxError)):
+		return refused(http.StatusBadRequest, "not JSON: %s", err.Error())
+	}
+	return unprocessable(fmt.Errorf("read the body: %w", err))
+}
+
+// logged notes who was turned away, and what was changed.
+func (c *Console) logged(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		h.ServeHTTP(seen, r)
+		line := c.cfg.Logger.Debug()
+		switch {
+		case seen.status == http.StatusUnauthorized || seen.status == http.StatusForbidden || seen.status == http.StatusMisdirectedRequest:
+			line = c.cfg.Logger.Warn()
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			line = c.cfg.Logger.Info()
+		}
+		line.Str("method", r.Method).Str("path", r.URL.Path).Str("from", r.RemoteAddr).Int("status", seen.status).Msg("admin request")
+	})
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
