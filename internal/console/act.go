@@ -137,9 +137,14 @@ func (c *Console) skipParked(_ http.ResponseWriter, r *http.Request) (any, error
 	}{skipped}, err
 }
 
+func (c *Console) makeDLQ(r *http.Request, consumers []string, log zerolog.Logger) (*ops.DLQ, error) {
+	cfg := c.cfg.DLQ
+	cfg.Logger = log
+	return c.cfg.Pipeline.DLQ(r.Context(), consumers, cfg)
+}
+
 func (c *Console) deadEvents(_ http.ResponseWriter, r *http.Request) (any, error) {
-	names := r.URL.Query()["consumer"]
-	d, err := c.cfg.Pipeline.DLQ(r.Context(), names, ops.DLQConfig{Logger: c.cfg.Logger})
+	d, err := c.makeDLQ(r, r.URL.Query()["consumer"], c.cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +156,7 @@ func (c *Console) deadEvent(_ http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	d, err := c.cfg.Pipeline.DLQ(r.Context(), nil, ops.DLQConfig{Logger: c.cfg.Logger})
+	d, err := c.makeDLQ(r, nil, c.cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +183,7 @@ func (c *Console) redrive(_ http.ResponseWriter, r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
-	d, err := c.cfg.Pipeline.DLQ(r.Context(), a.Consumers, ops.DLQConfig{Logger: c.auditor(r, a.Reason)})
+	d, err := c.makeDLQ(r, a.Consumers, c.auditor(r, a.Reason))
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,9 @@ type Config struct {
 	Reconciler     *ops.Reconciler
 	ReconcileEvery time.Duration
 	Reconciled     func(ops.Reconciliation, error)
-	Logger         zerolog.Logger
+	// DLQ says how dead-letter queues are walked. Whose they are is filled in.
+	DLQ    ops.DLQConfig
+	Logger zerolog.Logger
 }
 
 // Console is the operators' side of Restock over HTTP. Its Handler answers as long as its
