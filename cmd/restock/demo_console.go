@@ -44,6 +44,7 @@ func (d *demo) startConsole() error {
 	}
 	cfg := console.Config{
 		Pipeline: p, Status: p.Status(ops.StatusConfig{}), Interval: demoInterval, ReconcileEvery: demoReconcileEvery,
+		DLQ:    ops.DLQConfig{Wait: -1}, // the local queues need not be asked twice whether they are empty
 		Logger: d.inv.log.With().Str("part", "admin").Logger(),
 	}
 	if cfg.Guard, err = console.NewGuard(ln.Addr().String(), []console.Token{console.ParseToken(token)}); err != nil {

@@ -214,13 +214,25 @@ func (c *Console) logged(h http.Handler) http.Handler {
 		h.ServeHTTP(seen, r)
 		line := c.cfg.Logger.Debug()
 		switch {
-		case seen.status == http.StatusUnauthorized || seen.status == http.StatusForbidden || seen.status == http.StatusMisdirectedRequest:
+		case turnedAway(r, seen.status):
 			line = c.cfg.Logger.Warn()
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			line = c.cfg.Logger.Info()
 		}
 		line.Str("method", r.Method).Str("path", r.URL.Path).Str("from", r.RemoteAddr).Int("status", seen.status).Msg("admin request")
 	})
+}
+
+// turnedAway tells that somebody was who should not have come. A page that asks before
+// anybody has signed in is none.
+func turnedAway(r *http.Request, status int) bool {
+	switch status {
+	case http.StatusUnauthorized:
+		return r.Header.Get("Authorization") != "" || r.URL.Path == "/login"
+	case http.StatusForbidden, http.StatusMisdirectedRequest:
+		return true
+	}
+	return false
 }
 
 type statusWriter struct {

@@ -1,0 +1,101 @@
+// Recent events, and the whole way of one.
+
+import { get, query } from './api.js'
+import { attempt } from './attempt.js'
+import { el, show, table } from './dom.js'
+import { moment, since } from './words.js'
+
+let chosen
+
+document.getElementById('trace-form').addEventListener('submit', (event) => {
+  event.preventDefault()
+  trace(document.getElementById('trace-id').value.trim())
+})
+
+export const open = () => live()
+
+export function live() {
+  return attempt(async () => list(await get(query('/api/events', { most: 50 }))))
+}
+
+function list(events) {
+  const container = document.getElementById('recent')
+  if (!events.length) return show(container, el('p', { class: 'empty' }, 'No events yet.'))
+  show(container, table('The newest events', [
+    ['committed', (e) => moment(e.committedAt), 'when'],
+    ['type', (e) => el('button', { class: 'link', type: 'button', 'data-key': e.eventId, title: `Trace ${e.eventId}`, onclick: () => trace(e.eventId) }, e.type)],
+    ['group', (e) => e.group],
+    ['database', (e) => e.database],
+    ['sequence', (e) => e.sequence, 'number'],
+    ['state', (e) => el('span', { class: `state state-${e.state}` }, e.state)],
+    ['event', (e) => el('span', { class: 'mono' }, e.eventId)],
+  ], events, (e) => (e.eventId === chosen ? 'chosen' : '')))
+}
+
+/** Shows the way of an event, an order or a replenishment. */
+export async function trace(id) {
+  const found = await attempt(() => get(`/api/trace/${encodeURIComponent(id)}`))
+  if (!found) return
+  chosen = id
+  document.getElementById('trace-id').value = id
+  show(document.getElementById('trace'), el('div', { class: 'box' },
+    el('button', { type: 'button', onclick: close }, 'Close the trace'),
+    found.order && el('p', {}, `Order: ${found.order.quantity} of ${found.order.sku}${found.order.customerId ? ` by ${found.order.customerId}` : ''}, ${moment(found.order.placedAt)}`),
+    found.replenishment && replenishment(found.replenishment),
+    found.events.map(way),
+    !found.events.length && el('p', {}, 'Its event is past retention.')))
+  document.getElementById('trace').scrollIntoView({ block: 'nearest' })
+  live()
+}
+
+function close() {
+  const back = document.querySelector(`#recent [data-key="${CSS.escape(chosen)}"]`)
+  chosen = undefined
+  show(document.getElementById('trace'))
+  ;(back ?? document.getElementById('trace-id')).focus()
+  live()
+}
+
+function replenishment(r) {
+  return el('div', {},
+    el('p', {}, `Replenishment: ${r.quantity} of ${r.sku}, ${r.state}${r.productionId ? `, production ${r.productionId}` : ''}${r.refusal ? `, refused: ${r.refusal}` : ''}${r.deliveredAt ? `, ${r.delivered} delivered ${moment(r.deliveredAt)}` : ''}`),
+    (r.acts ?? []).map((a) => el('p', { class: 'hint' }, `${a.act} ${moment(a.at)} by ${a.by}: ${a.reason}`)))
+}
+
+function way(event) {
+  let before = event.committedAt
+  return el('div', {},
+    el('p', { class: 'hint mono' }, `event ${event.eventId} · ${event.database} · group ${event.group} · sequence ${event.sequence}${event.causedBy ? ` · caused by ${event.causedBy}` : ''}${event.traceId ? ` · trace ${event.traceId}` : ''}`),
+    table(event.type || '(not an event)', [
+      ['at', (s) => (s.at ? moment(s.at) : '-'), 'when'],
+      ['after', (s) => { const after = s.at ? since(before, s.at) : ''; before = s.at ?? before; return after }, 'number'],
+      ['who', (s) => s.who],
+      ['what', (s) => s.what, 'reason'],
+    ], steps(event)))
+}
+
+// steps are what happened in the order of its time, then what has not happened yet.
+function steps(event) {
+  const done = [{ at: event.committedAt, who: event.database, what: 'committed' }]
+  const without = []
+  if (event.parked) {
+    done.push({ at: event.parked.since, who: 'relay', what: `parked (${event.parked.reason}): ${event.parked.detail}` })
+    if (event.parked.resolvedAt) done.push({ at: event.parked.resolvedAt, who: 'relay', what: [event.parked.state, event.parked.askedBy && `for ${event.parked.askedBy}`, event.parked.note].filter(Boolean).join(' ') })
+  }
+  if (event.published) done.push({ at: event.published.at, who: 'relay', what: `published: message ${event.published.messageId}` })
+  else if (!event.parked) without.push({ who: 'relay', what: 'not published yet' })
+  for (const c of event.consumers) {
+    const who = c.replayId ? `${c.consumer} (replay ${c.replayId})` : c.consumer
+    if (!c.state) {
+      without.push({ who, what: 'not received yet' })
+      continue
+    }
+    done.push({ at: c.firstAt, who, what: 'attempts begin' })
+    for (const call of c.calls ?? []) {
+      done.push({ at: call.endedAt, who, what: [`attempt ${call.attempt}: ${call.kind} ${call.outcome}`, call.reference, call.detail].filter(Boolean).join(': ') })
+    }
+    done.push({ at: c.lastAt, who, what: [`${c.state} after ${c.attempts} attempts`, c.effect, c.state === 'done' ? '' : c.lastError].filter(Boolean).join(': ') })
+  }
+  done.sort((a, b) => Date.parse(a.at) - Date.parse(b.at))
+  return [...done, ...without]
+}
