@@ -224,8 +224,10 @@ func (g *Guard) login(w http.ResponseWriter, r *http.Request) {
 func (g *Guard) logout(w http.ResponseWriter, r *http.Request) { g.setSession(w, r, "", -1) }
 
 func (g *Guard) setSession(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
+	// Behind a proxy it is the browser's own word that its connection is secure.
+	secure := r.TLS != nil || strings.HasPrefix(r.Header.Get("Origin"), "https://")
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure wherever the connection is
-		Name: sessionCookie, Value: value, Path: "/", MaxAge: maxAge, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode,
+		Name: sessionCookie, Value: value, Path: "/", MaxAge: maxAge, HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode,
 	})
 	w.WriteHeader(http.StatusNoContent)
 }

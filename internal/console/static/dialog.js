@@ -19,7 +19,7 @@ export function ask({ title, body, confirm, danger = false, reason = true }) {
     } },
     el('h2', { id: 'dialog-title' }, title),
     el('div', {}, body),
-    reason && [el('label', { for: 'why' }, 'Reason; it is kept with your name'), why],
+    reason && [el('label', { for: 'why' }, 'Reason; it is noted with your name'), why],
     el('div', { class: 'buttons' },
       el('button', { type: 'button', onclick: () => dialog.close() }, 'Back'),
       el('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, confirm)))
