@@ -83,9 +83,9 @@ func (c *adminCommand) Run(inv *invocation) error {
 	return service.Run(inv, one.Run, service.HTTP(ln, one.Handler()), service.HTTP(probes, mux))
 }
 
-// adminConns are what the looks, a comparison and some people at work take of one
-// database at once.
-const adminConns = 12
+// adminConns are what the looks, a comparison and people at work take of one database at
+// once: so many that none of them waits for a connection while it holds another.
+const adminConns = 2 + 4 + 2*console.MostLong
 
 // pipeline reaches the store, so that a wrong address is an error at the start.
 func (c *adminCommand) pipeline(inv *invocation) (p ops.Pipeline, done func(), err error) {

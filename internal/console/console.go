@@ -49,6 +49,7 @@ type Console struct {
 	cfg        Config
 	sampler    *sampler
 	reconciled atomic.Pointer[comparison]
+	long       chan struct{} // a place for each long request
 }
 
 // New makes a Console. It calls nothing yet.
@@ -61,7 +62,7 @@ func New(cfg Config) *Console {
 	if cfg.Reconciled == nil {
 		cfg.Reconciled = func(ops.Reconciliation, error) {}
 	}
-	return &Console{cfg: cfg, sampler: newSampler()}
+	return &Console{cfg: cfg, sampler: newSampler(), long: make(chan struct{}, MostLong)}
 }
 
 // Run looks and compares until ctx ends, also when nobody watches.
@@ -78,8 +79,8 @@ func (c *Console) Handler() http.Handler {
 		"GET /api/events":                      c.events,
 		"GET /api/trace/{id}":                  c.trace,
 		"GET /api/replays":                     c.replays,
-		"POST /api/replays":                    unhurried(c.startReplay),
-		"POST /api/replays/plan":               unhurried(c.planReplay),
+		"POST /api/replays":                    c.unhurried(c.startReplay),
+		"POST /api/replays/plan":               c.unhurried(c.planReplay),
 		"GET /api/replays/{id}":                c.replay,
 		"POST /api/replays/{id}/resume":        c.resumeReplay,
 		"POST /api/replays/{id}/cancel":        c.cancelReplay,
@@ -87,9 +88,9 @@ func (c *Console) Handler() http.Handler {
 		"GET /api/parked/{id}":                 c.parkedEvent,
 		"POST /api/parked/send":                c.sendParked,
 		"POST /api/parked/skip":                c.skipParked,
-		"GET /api/dlq":                         unhurried(c.deadEvents),
-		"GET /api/dlq/{id}":                    unhurried(c.deadEvent),
-		"POST /api/dlq/redrive":                unhurried(c.redrive),
+		"GET /api/dlq":                         c.unhurried(c.deadEvents),
+		"GET /api/dlq/{id}":                    c.unhurried(c.deadEvent),
+		"POST /api/dlq/redrive":                c.unhurried(c.redrive),
 		"GET /api/replenishments":              c.replenishments,
 		"POST /api/replenishments/{id}/retry":  c.retryReplenishment,
 		"POST /api/replenishments/{id}/cancel": c.cancelReplenishment,
@@ -171,13 +172,27 @@ func untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// longest is how long a request may take that walks a queue or plans for millions of
-// events.
-const longest = 15 * time.Minute
+// MostLong is how many requests go on at once that walk a queue or plan for millions of
+// events: each holds two connections of a database, and waiting for the second must not
+// be for ever.
+const MostLong = 4
+
+const (
+	longest   = 15 * time.Minute // that one of them may take
+	placeWait = 10 * time.Second // until one of them may begin
+)
 
 // unhurried lifts the server's bound on the time of an answer.
-func unhurried(h handler) handler {
+func (c *Console) unhurried(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) (any, error) {
+		place, cancel := context.WithTimeout(r.Context(), placeWait)
+		defer cancel()
+		select {
+		case c.long <- struct{}{}:
+			defer func() { <-c.long }()
+		case <-place.Done():
+			return nil, refused(http.StatusServiceUnavailable, "%d long requests go on already: ask again when one of them has ended", MostLong)
+		}
 		if err := patient(http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))); err != nil {
 			return nil, err
 		}

@@ -2,7 +2,7 @@
 
 import { get, query } from './api.js'
 import { attempt } from './attempt.js'
-import { el, show, table } from './dom.js'
+import { el, refresh, show, table } from './dom.js'
 import { moment, since } from './words.js'
 
 let chosen
@@ -21,7 +21,7 @@ export function live() {
 function list(events) {
   const container = document.getElementById('recent')
   if (!events.length) return show(container, el('p', { class: 'empty' }, 'No events yet.'))
-  show(container, table('The newest events', [
+  refresh(container, table('The newest events', [
     ['committed', (e) => moment(e.committedAt), 'when'],
     ['type', (e) => el('button', { class: 'link', type: 'button', 'data-key': e.eventId, title: `Trace ${e.eventId}`, onclick: () => trace(e.eventId) }, e.type)],
     ['group', (e) => e.group],

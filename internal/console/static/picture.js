@@ -15,7 +15,7 @@ export function draw(container, report) {
 }
 
 // What the boxes say.
-const database = (r) => ({ name: r.database, lines: r.error ? ['cannot be asked'] : [`lag ${span(r.lagSeconds)}`, `${r.unpublished} unpublished`, 'outbox'] })
+const database = (r) => ({ name: `${r.database} outbox`, lines: r.error ? ['cannot be asked'] : [`lag ${span(r.lagSeconds)}`, `${r.unpublished} unpublished`] })
 const relay = (r) => ({ name: 'relay', lines: [r.state || 'unknown', r.error ? '' : rate(r.eventsPerSecond), r.parkedEvents ? `${r.parkedEvents} parked` : ''].filter(Boolean) })
 const queue = (q) => ({ name: q.consumer, lines: q.error ? ['cannot be asked'] : [`${q.visible} waiting`, `${q.inFlight} in flight`, `${q.dead} dead`] })
 
@@ -59,7 +59,7 @@ function down(report, width) {
   const edges = []
   report.relays.forEach((r, i) => {
     const place = half(i, report.relays.length)
-    const from = { ...place, y: 2, h: rowHeight, ...database(r), state: r.error ? 'unknown' : '' }
+    const from = { ...place, y: 2, h: rowHeight, ...database(r), name: r.database, state: r.error ? 'unknown' : '' }
     const to = { ...place, y: step, h: rowHeight, ...relay(r), state: stateOf(report, r.database) }
     nodes.push(from, to)
     edges.push(below(from, to), below(to, topicBox))

@@ -1,7 +1,7 @@
 // The pipeline at a glance: picture, concerns, plots, and the same in numbers.
 
 import { get } from './api.js'
-import { el, show, table } from './dom.js'
+import { el, refresh, table } from './dom.js'
 import { draw } from './picture.js'
 import { plot } from './plot.js'
 import { rate, span, volume } from './words.js'
@@ -28,11 +28,11 @@ export function keep(report) {
 
 export function live(report) {
   draw(document.getElementById('picture'), report)
-  show(document.getElementById('concerns'), report.concerns.map((c) => el('div', { class: `box concern ${c.health}` },
+  refresh(document.getElementById('concerns'), report.concerns.map((c) => el('div', { class: `box concern ${c.health}` },
     el('strong', {}, `${c.about}: ${c.what}`), el('div', { class: 'hint' }, c.mend))))
   plot(document.getElementById('plot-lag'), series(report, 'lagSeconds'), span, 1)
   plot(document.getElementById('plot-rate'), series(report, 'eventsPerSecond'), rate, 1)
-  show(document.getElementById('tables'), relays(report), queues(report))
+  refresh(document.getElementById('tables'), relays(report), queues(report))
 }
 
 // A plot is as wide as its place.

@@ -3,7 +3,7 @@
 import { get, post, query } from './api.js'
 import { attempt } from './attempt.js'
 import { ask } from './dialog.js'
-import { el, say, show, table } from './dom.js'
+import { el, refresh, say, show, table } from './dom.js'
 import { age, count, moment, span } from './words.js'
 
 const field = (name) => document.getElementById(`r-${name}`)
@@ -93,7 +93,7 @@ async function list() {
   all.sort((a, b) => Date.parse(b.askedAt) - Date.parse(a.askedAt))
   const container = document.getElementById('replays')
   if (!all.length) return show(container, el('p', { class: 'empty' }, 'Nothing was ever replayed.'))
-  show(container, table('Replays', [
+  refresh(container, table('Replays', [
     ['asked', (r) => `${age(r.askedAt)} ago by ${r.askedBy}`],
     ['state', (r) => el('span', { class: `state state-${r.state}` }, r.state + (r.ahead ? ` behind ${r.ahead}` : ''))],
     ['progress', (r) => [el('progress', { max: Math.max(1, r.events), value: r.done, 'aria-label': `Progress of replay ${r.id}` }), ` ${r.done} of ${r.events}${r.failed ? `, ${r.failed} failed` : ''}`]],

@@ -20,7 +20,8 @@ export function volume(bytes) {
   return `${value.toFixed(1)} TiB`
 }
 
-export const rate = (n) => `${n < 10 ? Math.round(n * 10) / 10 : Math.round(n)}/s`
+/** A rate, to two figures: one event in a minute is not none. */
+export const rate = (n) => `${n < 10 ? Number(n.toPrecision(2)) : Math.round(n)}/s`
 
 export const age = (at) => span(Math.max(0, (Date.now() - Date.parse(at)) / 1000))
 
