@@ -48,11 +48,13 @@ const mostRows = 200 // that a person looks through; the commands list all
 /** Makes a table. A column is [title, cell of a row, class]; a cell is a node or a text. */
 export function table(caption, columns, rows, rowClass = () => undefined) {
   const classOf = (kind) => kind || undefined
-  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
-    el('table', {},
-      el('caption', {}, caption),
-      el('thead', {}, el('tr', {}, columns.map(([title, , kind]) => el('th', { scope: 'col', class: classOf(kind) }, title)))),
-      el('tbody', {}, rows.slice(0, mostRows).map((row) => el('tr', { class: classOf(rowClass(row)) }, columns.map(([, cell, kind]) => el('td', { class: classOf(kind) }, cell(row))))))),
+  return el('div', {},
+    el('p', { class: 'caption' }, caption),
+    el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
+      el('table', { 'aria-label': caption },
+        el('thead', {}, el('tr', {}, columns.map(([title, , kind]) => el('th', { scope: 'col', class: classOf(kind) }, title)))),
+        el('tbody', {}, rows.slice(0, mostRows).map((row) => el('tr', { class: classOf(rowClass(row)) },
+          columns.map(([, cell, kind]) => el('td', { class: classOf(kind) }, cell(row)))))))),
     rows.length > mostRows && el('p', { class: 'hint' }, `and ${rows.length - mostRows} more: the command of the same name lists all`))
 }
 

@@ -22,7 +22,7 @@ function list(events) {
   const container = document.getElementById('recent')
   if (!events.length) return show(container, el('p', { class: 'empty' }, 'No events yet.'))
   refresh(container, table('The newest events', [
-    ['committed', (e) => moment(e.committedAt), 'when'],
+    ['committed', (e) => moment(e.committedAt)],
     ['type', (e) => el('button', { class: 'link', type: 'button', 'data-key': e.eventId, title: `Trace ${e.eventId}`, onclick: () => trace(e.eventId) }, e.type)],
     ['group', (e) => e.group],
     ['database', (e) => e.database],
@@ -67,7 +67,7 @@ function way(event) {
   return el('div', {},
     el('p', { class: 'hint mono' }, `event ${event.eventId} · ${event.database} · group ${event.group} · sequence ${event.sequence}${event.causedBy ? ` · caused by ${event.causedBy}` : ''}${event.traceId ? ` · trace ${event.traceId}` : ''}`),
     table(event.type || '(not an event)', [
-      ['at', (s) => (s.at ? moment(s.at) : '-'), 'when'],
+      ['at', (s) => (s.at ? moment(s.at) : '-')],
       ['after', (s) => { const after = s.at ? since(before, s.at) : ''; before = s.at ?? before; return after }, 'number'],
       ['who', (s) => s.who],
       ['what', (s) => s.what, 'reason'],

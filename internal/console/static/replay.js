@@ -68,9 +68,11 @@ function inWords(p, force) {
     !p.effects.length && el('p', { class: 'warning' }, 'No consumer wants any of them.'),
     p.ahead > 0 && el('p', { class: 'warning' }, `${count(p.ahead, 'replay')} come before it: they run one after the other.`),
     table('The first of them', [
-      ['sequence', (e) => e.sequence, 'number'], ['type', (e) => e.type], ['group', (e) => e.group],
+      ['sequence', (e) => e.sequence, 'number'], ['type', (e) => e.type],
       ['consumers', (e) => Object.entries(e.does).map(([who, what]) => `${who} ${what}`).join(', ') || 'nobody wants it'],
+      ['group', (e) => e.group],
     ], p.sample),
+    p.events > p.sample.length && el('p', { class: 'hint' }, `and ${p.events - p.sample.length} more`),
   ]
 }
 
@@ -98,7 +100,7 @@ async function list() {
     ['state', (r) => el('span', { class: `state state-${r.state}` }, r.state + (r.ahead ? ` behind ${r.ahead}` : ''))],
     ['progress', (r) => [el('progress', { max: Math.max(1, r.events), value: r.done, 'aria-label': `Progress of replay ${r.id}` }), ` ${r.done} of ${r.events}${r.failed ? `, ${r.failed} failed` : ''}`]],
     ['for', (r) => `${r.consumer || 'all'}${r.force ? ', forced' : ''}`],
-    ['selection', (r) => JSON.stringify(r.selection)],
+    ['selection', (r) => JSON.stringify(r.selection), 'reason'],
     ['', (r) => act(r), 'actions'],
   ], all.slice(0, 50)))
 }
