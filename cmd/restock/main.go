@@ -66,7 +66,7 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, er
 		kong.Vars{
 			"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "drills": strings.Join(drillNames(), ","),
 			"vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold),
-			"replayrate": strconv.Itoa(ops.DefaultRate), "replaysample": strconv.Itoa(ops.DefaultSample),
+			"replayrate":   strconv.Itoa(ops.DefaultRate), "replaysample": strconv.Itoa(ops.DefaultSample),
 		},
 		kong.Exit(exit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),

@@ -13,7 +13,7 @@
 // Bearer" or as the cookie that POST /login gives for it; never in a URL, which ends up in
 // logs. Without a token it only works on a loopback address, for whoever is on that
 // machine. Requests under another host name than those it knows are refused (DNS
-// rebinding), and so are changes that another site's page asks for (CSRF). The token's name
+// rebinding), and so is what another site's page asks for (CSRF). The token's name
 // is kept, or logged, with what is done by it.
 //
 // What others wrote, in events and errors, reaches the page as text only; its

@@ -143,6 +143,10 @@ func (g *Guard) refuse(r *http.Request) *refusal {
 		return refused(http.StatusForbidden, "another site's page asked for this")
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		// To look costs something, and without a token nobody else would stop it.
+		if site := r.Header.Get("Sec-Fetch-Site"); strings.HasPrefix(r.URL.Path, "/api/") && site != "" && site != "same-origin" && site != "none" {
+			return refused(http.StatusForbidden, "another site's page asked for this")
+		}
 		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {

@@ -84,13 +84,14 @@ function badge(id, n) {
   byId(id).hidden = n === 0
 }
 
-// Written only when it is another text: it is read out each time.
+// Written only when it is another text: it is read out each time. What changes with each
+// look is with the concerns.
 function tellHealth(now) {
-  const text = now.concerns.length ? `${now.health}: ${now.concerns.length === 1 ? now.concerns[0].what : `${now.concerns.length} concerns`}` : now.health
+  const about = [...new Set(now.concerns.map((c) => c.about))].join(', ')
+  const text = about ? `${now.health}: ${about}` : now.health
   const line = byId('health')
   line.className = `health ${now.health}`
-  const short = text.replace(/, the oldest for .*| \d+ events wait.*/, '')
-  if (line.textContent !== short) line.textContent = short
+  if (line.textContent !== text) line.textContent = text
   byId('stale').textContent = ''
 }
 
