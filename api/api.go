@@ -23,6 +23,7 @@ const (
 	DefaultAcquireTimeout   = 2 * time.Second
 	DefaultRetryBudget      = 5 * time.Second
 	DefaultCooldown         = 5 * time.Minute
+	DefaultMaxQueue         = 1024
 )
 
 // Config is what an API needs. DSN, PublicURL and CallbackSecrets must be given.
@@ -39,8 +40,8 @@ type Config struct {
 	// verifies. One, or two while one replaces the other, of 16 bytes or more.
 	CallbackSecrets [][]byte
 
-	// MaxConns bounds the connections to the database. Checkouts of one product
-	// take turns, so more help only where many products sell. Default 16.
+	// MaxConns bounds the connections to the database for all but the checkouts,
+	// which are decided together on one of their own. Default 16.
 	MaxConns int32
 	// StatementTimeout and LockTimeout are the server's own limits on a statement
 	// and on its wait for a row. Above them a checkout is rolled back and answered
@@ -48,7 +49,11 @@ type Config struct {
 	// longer for that answer. Defaults 5 s and 3 s; the lock's is the shorter one.
 	StatementTimeout time.Duration
 	LockTimeout      time.Duration
-	// AcquireTimeout is how long a request waits for a connection. Default 2 s.
+	// MaxQueue bounds the checkouts that wait to be decided; one that finds the queue
+	// full is refused at once. More make a rush wait longer for the same. Default 1024.
+	MaxQueue int
+	// AcquireTimeout is how long a request waits for a connection, and a checkout to
+	// be taken out of the queue. Default 2 s.
 	AcquireTimeout time.Duration
 	// RetryBudget is the time after which a transaction that was rolled back is
 	// not run again. Default 5 s.
@@ -66,6 +71,7 @@ type Config struct {
 
 func (c *Config) setDefaults() {
 	orDefault(&c.MaxConns, DefaultMaxConns)
+	orDefault(&c.MaxQueue, DefaultMaxQueue)
 	orDefault(&c.StatementTimeout, DefaultStatementTimeout)
 	orDefault(&c.LockTimeout, min(DefaultLockTimeout, c.StatementTimeout/2))
 	orDefault(&c.AcquireTimeout, DefaultAcquireTimeout)
@@ -76,7 +82,7 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func orDefault[T int32 | time.Duration](v *T, def T) {
+func orDefault[T int | int32 | time.Duration](v *T, def T) {
 	if *v == 0 {
 		*v = def
 	}
@@ -93,6 +99,9 @@ func (c *Config) validate() error {
 	}
 	if c.MaxConns < 1 {
 		return fmt.Errorf("%d database connections: give at least one", c.MaxConns)
+	}
+	if c.MaxQueue < 1 {
+		return fmt.Errorf("a queue of %d checkouts: give room for at least one", c.MaxQueue)
 	}
 	for name, d := range map[string]time.Duration{
 		"statement timeout": c.StatementTimeout, "lock timeout": c.LockTimeout, "acquire timeout": c.AcquireTimeout,
@@ -117,6 +126,9 @@ type API struct {
 	log     zerolog.Logger
 	openapi []byte
 
+	committer  *committer
+	keysInHand sync.Map // of keyName: what this process is deciding
+
 	// busy is held for reading by each request that uses the store, and for
 	// writing by Run when it closes the store.
 	busy sync.RWMutex
@@ -138,13 +150,20 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 		return nil, err
 	}
 	broken := new(atomic.Int64)
-	pool, err := newPool(ctx, cfg, broken)
+	pool, err := newPool(ctx, cfg, cfg.MaxConns, cfg.LockTimeout, broken)
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(cfg.Metrics, pool)
+	batches, err := newPool(ctx, cfg, 1, min(cfg.LockTimeout, batchLockTimeout), broken)
 	if err != nil {
 		pool.Close()
+		return nil, err
+	}
+	queue := make(chan *ticket, cfg.MaxQueue)
+	m, err := newMetrics(cfg.Metrics, pool, func() int { return len(queue) })
+	if err != nil {
+		pool.Close()
+		batches.Close()
 		return nil, err
 	}
 	a := &API{cfg: cfg, signer: signer, metrics: m, log: cfg.Logger, openapi: document}
@@ -156,16 +175,29 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 		lookupTimeout:  2 * time.Second,
 		broken:         broken,
 	}
+	together := *a.store
+	together.pool = batches
+	a.committer = &committer{
+		queue: queue, patience: cfg.AcquireTimeout, store: &together, beside: a.store, metrics: m, quit: make(chan struct{}),
+	}
 	return a, nil
 }
 
-// Run keeps the partitions made ahead until ctx ends. Then it waits for the
-// requests that use the database and closes the connections; whatever comes
-// later is answered 503.
+// Run decides checkouts and keeps the partitions made ahead until ctx ends. Then it
+// waits for the requests that use the database and closes the connections; whatever
+// comes later is answered 503.
 func (a *API) Run(ctx context.Context) error {
+	decided := make(chan struct{})
+	go func() {
+		defer close(decided)
+		a.committer.run()
+	}()
 	a.keepPartitions(ctx)
 	a.busy.Lock()
 	defer a.busy.Unlock()
+	a.committer.stop()
+	<-decided
+	a.committer.store.pool.Close()
 	a.store.pool.Close()
 	return nil
 }

@@ -126,6 +126,16 @@ func (o object) integer(name string, def, lowest, highest int) (int, error) {
 	return n, nil
 }
 
+// list reads a member that is an array of fewest to most elements.
+func (o object) list(name string, fewest, most int) ([]json.RawMessage, error) {
+	var all []json.RawMessage
+	// null decodes into a list without an error.
+	if o[name][0] != '[' || json.Unmarshal(o[name], &all) != nil || len(all) < fewest || len(all) > most {
+		return nil, invalidField(name, sayNotList, fewest, most)
+	}
+	return all, nil
+}
+
 // text reads a member that is a string. Absent is "" and false.
 func (o object) text(name string) (string, bool, error) {
 	raw, ok := o[name]

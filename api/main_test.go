@@ -205,7 +205,7 @@ func (s *shop) requireNothingWritten() {
 func (s *shop) requireConserved() {
 	s.t.Helper()
 	require.True(s.t, one[bool](s, `
-		SELECT bool_and(p.stock + (SELECT coalesce(sum(quantity), 0) FROM orders o WHERE o.sku = p.sku)
+		SELECT bool_and(p.stock + (SELECT coalesce(sum(quantity), 0) FROM all_order_lines o WHERE o.sku = p.sku)
 			= p.initial_stock + (SELECT coalesce(sum(delivered_quantity), 0) FROM replenishments r WHERE r.sku = p.sku))
 		  FROM products p`), "units are missing")
 	require.True(s.t, one[bool](s, `

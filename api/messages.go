@@ -40,6 +40,16 @@ func localeOf(r *http.Request) locale {
 	return locale(i)
 }
 
+// localeNamed is the locale of that name, the default where there is none.
+func localeNamed(name string) locale {
+	for l := range locales {
+		if locale(l).String() == name {
+			return locale(l)
+		}
+	}
+	return korean
+}
+
 func (l locale) String() string { return locales[l].String() }
 
 // phrase is one thing said, in every language. Its verbs are those of fmt.
@@ -55,9 +65,11 @@ func (p phrase) in(l locale, args ...any) string {
 // What is said of a success, and of a purchase that failed for want of stock.
 // The first two are contract: the shop's page shows them.
 var (
-	sayBought     = phrase{"구매 완료! 남은 재고: %d", "Purchased! Stock left: %d"}
-	sayOutOfStock = phrase{"구매 실패! 남은 재고: %d", "Purchase failed! Stock left: %d"}
-	sayDelivered  = phrase{"입고 완료! 남은 재고: %d", "Delivered! Stock left: %d"}
+	sayBought          = phrase{"구매 완료! 남은 재고: %d", "Purchased! Stock left: %d"}
+	sayOutOfStock      = phrase{"구매 실패! 남은 재고: %d", "Purchase failed! Stock left: %d"}
+	sayBoughtItems     = phrase{"구매 완료! 상품 %d종", "Purchased! Products: %d"}
+	sayItemsOutOfStock = phrase{"구매 실패! 재고가 부족한 상품: %d종", "Purchase failed! Products short of stock: %d"}
+	sayDelivered       = phrase{"입고 완료! 남은 재고: %d", "Delivered! Stock left: %d"}
 )
 
 // Titles and details of the problems.
@@ -86,6 +98,8 @@ var (
 	sayMissing      = phrase{"필드가 없습니다: %s", "The field is missing: %s"}
 	sayNotString    = phrase{"%s은(는) 문자열이어야 합니다.", "%s must be a string."}
 	sayNotInteger   = phrase{"%s은(는) %d 이상 %d 이하의 정수여야 합니다.", "%s must be an integer from %d to %d."}
+	sayNotList      = phrase{"%s은(는) %d~%d개의 목록이어야 합니다.", "%s must be a list of %d to %d."}
+	sayBesideItems  = phrase{"%s은(는) items와 함께 쓸 수 없습니다.", "%s cannot stand beside items."}
 	sayBytes        = phrase{"%s은(는) 1~%d바이트여야 합니다.", "%s must have 1 to %d bytes."}
 	sayCharacters   = phrase{"%s은(는) 1~%d자여야 합니다.", "%s must have 1 to %d characters."}
 	sayControl      = phrase{"%s에 제어 문자를 쓸 수 없습니다.", "%s must not contain control characters."}
@@ -113,6 +127,16 @@ var (
 
 	titleUnknownOutcome = phrase{"결과를 알 수 없음", "Outcome unknown"}
 	sayUnknownOutcome   = phrase{"주문이 처리되었는지 확인하지 못했습니다. 다시 사기 전에 이 주문 번호를 조회해 주세요.", "It could not be found out whether the order was placed. Look the order id up before buying again."}
+
+	titleOverloaded = phrase{"요청이 너무 많음", "Too many checkouts"}
+
+	titleKey       = phrase{"잘못된 Idempotency-Key", "Malformed Idempotency-Key"}
+	sayKey         = phrase{"Idempotency-Key는 한 번만, 1~%d자로 보내야 합니다.", "Idempotency-Key must be there once and have 1 to %d characters."}
+	titleKeyReused = phrase{"이미 사용된 Idempotency-Key", "Idempotency-Key used before"}
+	sayKeyReused   = phrase{"이 키는 다른 요청에 사용되었습니다. 새 키를 사용해 주세요.", "This key was used for another request. Use a new key."}
+
+	titleInProgress = phrase{"처리 중인 요청", "Request in progress"}
+	sayInProgress   = phrase{"같은 키의 요청을 처리하고 있습니다. 잠시 후 다시 시도해 주세요.", "A request with this key is being processed. Try again shortly."}
 
 	titleInternal = phrase{"내부 오류", "Internal error"}
 	sayInternal   = phrase{"예상하지 못한 오류가 발생했습니다.", "Something unexpected went wrong."}

@@ -12,14 +12,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// placedOrder is an order as it is shown. The customer is not: whoever knows an order's
-// id may ask.
+// placedOrder is an order as it is shown, with items in place of sku and
+// remainingStock where it has several products. The customer is not: whoever knows
+// an order's id may ask.
 type placedOrder struct {
-	OrderID        uuid.UUID `json:"orderId"`
-	SKU            string    `json:"sku"`
-	Quantity       int       `json:"quantity"`
-	RemainingStock int64     `json:"remainingStock"` // right after this order
-	CreatedAt      time.Time `json:"createdAt"`
+	OrderID        uuid.UUID       `json:"orderId"`
+	SKU            *string         `json:"sku,omitempty"`
+	Quantity       int             `json:"quantity"`
+	RemainingStock *int64          `json:"remainingStock,omitempty"` // right after this order
+	Items          []purchasedItem `json:"items,omitempty"`
+	CreatedAt      time.Time       `json:"createdAt"`
 }
 
 func (a *API) order(c *call) (any, error) {
@@ -34,8 +36,17 @@ func (a *API) order(c *call) (any, error) {
 func (s *store) order(ctx context.Context, id uuid.UUID) (placedOrder, error) {
 	o := placedOrder{OrderID: id}
 	err := s.attempt(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
-		return conn.QueryRow(ctx, `SELECT sku, quantity, remaining_stock, created_at FROM orders WHERE id = $1`, id).
+		err := conn.QueryRow(ctx, `SELECT sku, quantity, remaining_stock, created_at FROM orders WHERE id = $1`, id).
 			Scan(&o.SKU, &o.Quantity, &o.RemainingStock, &o.CreatedAt)
+		if err != nil || o.SKU != nil {
+			return err
+		}
+		rows, err := conn.Query(ctx, `SELECT sku, quantity, remaining_stock FROM order_lines WHERE order_id = $1 ORDER BY place`, id)
+		if err != nil {
+			return err
+		}
+		o.Items, err = pgx.CollectRows(rows, pgx.RowToStructByPos[purchasedItem])
+		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return o, notFound(sayUnknownOrder)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,17 @@ import (
 // retryAfter is what a 503 asks a client to wait, in seconds.
 const retryAfter = "2"
 
+// retryAfterInProgress is what a client is asked to wait whose request runs already.
+const retryAfterInProgress = "1"
+
+// Kinds of problems by which something is decided.
+const (
+	kindOutOfStock = "out-of-stock"
+	kindInProgress = "request-in-progress"
+	kindKeyReused  = "key-reused"
+	kindOverloaded = "overloaded"
+)
+
 // problem is an error that is an answer: what is said to the client, and the
 // cause, which only the log sees.
 type problem struct {
@@ -32,7 +44,9 @@ type problem struct {
 	field    string    // the field that broke a rule
 	orderID  uuid.UUID // the order whose outcome is not known
 	shortage *shortage
-	allow    string // the Allow header
+	short    []shortItem
+	kept     json.RawMessage // the body as it was kept, in place of all the rest
+	allow    string          // the Allow header
 	cause    error
 }
 
@@ -61,6 +75,15 @@ type problemBody struct {
 	Field   string     `json:"field,omitempty"`
 	OrderID *uuid.UUID `json:"orderId,omitempty"`
 	*shortage
+	Shortages []shortItem `json:"shortages,omitempty"`
+}
+
+// shortItem is a product that an itemised checkout found short.
+type shortItem struct {
+	SKU             string    `json:"sku"`
+	Requested       int       `json:"requested"`
+	Remaining       int64     `json:"remaining"`
+	ReplenishmentID uuid.UUID `json:"replenishmentId"`
 }
 
 // shortage is what an out-of-stock problem adds.
@@ -71,7 +94,10 @@ type shortage struct {
 	ReplenishmentID uuid.UUID `json:"replenishmentId"`
 }
 
-func (p *problem) body(l locale, traceID string) problemBody {
+func (p *problem) body(l locale, traceID string) any {
+	if p.kept != nil {
+		return p.kept
+	}
 	b := problemBody{
 		Type:     p.kind,
 		Title:    p.title.in(l),
@@ -79,11 +105,14 @@ func (p *problem) body(l locale, traceID string) problemBody {
 		Detail:   p.detail.in(l, p.args...),
 		TraceID:  traceID,
 		Field:    p.field,
-		shortage: p.shortage,
+		shortage: p.shortage, Shortages: p.short,
 	}
 	b.Message = b.Detail
 	if p.shortage != nil {
 		b.Message = sayOutOfStock.in(l, p.shortage.RemainingStock)
+	}
+	if p.short != nil {
+		b.Message = sayItemsOutOfStock.in(l, len(p.short))
 	}
 	if p.orderID != uuid.Nil {
 		b.OrderID = &p.orderID
@@ -127,8 +156,8 @@ func clip(s string) string {
 	return string([]rune(s)[:most]) + "…"
 }
 
-func overLimit(most int) *problem {
-	p := invalid("quantity", sayOverLimit, most)
+func overLimit(field string, most int) *problem {
+	p := invalid(field, sayOverLimit, most)
 	p.kind = "order-limit"
 	return p
 }
@@ -157,7 +186,27 @@ func callbackConflict(delivered int) *problem {
 }
 
 func outOfStock(s shortage) *problem {
-	return &problem{status: http.StatusConflict, kind: "out-of-stock", title: titleOutOfStock, detail: sayShort, shortage: &s}
+	return &problem{status: http.StatusConflict, kind: kindOutOfStock, title: titleOutOfStock, detail: sayShort, shortage: &s}
+}
+
+func itemsOutOfStock(short []shortItem) *problem {
+	return &problem{status: http.StatusConflict, kind: kindOutOfStock, title: titleOutOfStock, detail: sayShort, short: short}
+}
+
+func malformedKey() *problem {
+	return &problem{status: http.StatusBadRequest, kind: "malformed-key", title: titleKey, detail: sayKey, args: []any{maxKey}}
+}
+
+func keyReused() *problem {
+	return &problem{status: http.StatusUnprocessableEntity, kind: kindKeyReused, title: titleKeyReused, detail: sayKeyReused}
+}
+
+func requestInProgress() *problem {
+	return &problem{status: http.StatusConflict, kind: kindInProgress, title: titleInProgress, detail: sayInProgress}
+}
+
+func overloaded() *problem {
+	return &problem{status: http.StatusServiceUnavailable, kind: kindOverloaded, title: titleOverloaded, detail: sayUnavailable}
 }
 
 func unavailable(cause error) *problem {
@@ -207,7 +256,7 @@ func isUnavailable(err error) bool {
 
 var lostConnection = []error{
 	io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.Canceled, context.DeadlineExceeded,
-	puddle.ErrClosedPool, errNoConnection, errUnsettled,
+	puddle.ErrClosedPool, errNoConnection, errNoTurn, errStopped, errUnsettled,
 }
 
 // unavailableCode tells the SQLSTATEs that say "not now": connection (08),

@@ -24,6 +24,10 @@ const connectTimeout = 5 * time.Second
 var (
 	// errNoConnection is a transaction that never began.
 	errNoConnection = errors.New("no database connection")
+	// errNoTurn is a checkout that was not taken in time.
+	errNoTurn = errors.New("not taken in time: the checkouts before it hold the database up")
+	// errStopped is a checkout that came after the end.
+	errStopped = errors.New("the API has stopped")
 	// errUnsettled is a checkout that found other stock each time it looked.
 	errUnsettled = errors.New("the stock changed with every look")
 )
@@ -35,7 +39,7 @@ func (e *unsureError) Error() string { return fmt.Sprintf("commit without an ans
 func (e *unsureError) Unwrap() error { return e.cause }
 
 // store runs the API's transactions. What each does stands beside its caller:
-// checkout_store.go and callback_store.go.
+// checkout_store.go, checkout_batch.go, replenish.go and callback_store.go.
 type store struct {
 	pool     *pgxpool.Pool
 	signer   signer
@@ -57,12 +61,12 @@ type store struct {
 // A connection is tested before its use if it was idle for long, or since one
 // broke: where a server went away, its other connections are dead as well, and
 // a transaction has few retries.
-func newPool(ctx context.Context, cfg Config, broken *atomic.Int64) (*pgxpool.Pool, error) {
+func newPool(ctx context.Context, cfg Config, conns int32, lockTimeout time.Duration, broken *atomic.Int64) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(cfg.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("store database: %w", err)
 	}
-	pc.MaxConns = cfg.MaxConns
+	pc.MaxConns = conns
 	cc := pc.ConnConfig
 	if cc.ConnectTimeout <= 0 || cc.ConnectTimeout > connectTimeout {
 		cc.ConnectTimeout = connectTimeout
@@ -74,7 +78,7 @@ func newPool(ctx context.Context, cfg Config, broken *atomic.Int64) (*pgxpool.Po
 	// What is answered with 200 is durable, whatever the database's default is.
 	set["synchronous_commit"] = "on"
 	set["statement_timeout"] = milliseconds(cfg.StatementTimeout)
-	set["lock_timeout"] = milliseconds(cfg.LockTimeout)
+	set["lock_timeout"] = milliseconds(lockTimeout)
 	// A transaction of an API that froze must not hold a product's lock.
 	set["idle_in_transaction_session_timeout"] = milliseconds(2 * cfg.StatementTimeout)
 	// A decision under a lock must see what was committed before it got the lock.
@@ -86,8 +90,12 @@ func newPool(ctx context.Context, cfg Config, broken *atomic.Int64) (*pgxpool.Po
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()
-		_, err := conn.Prepare(ctx, sqlCheckout, sqlCheckout)
-		return err
+		for _, sql := range []string{sqlCheckout, sqlBatch, sqlKeep, sqlBegin, sqlCommit} {
+			if _, err := conn.Prepare(ctx, sql, sql); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	pc.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
 		return p.IdleDuration > time.Second || time.Now().Add(-p.IdleDuration).UnixNano() <= broken.Load()
