@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -47,13 +46,7 @@ func (r checkoutRequest) field(l line, name string) string {
 	return itemField(l.item, name)
 }
 
-func itemField(item int, name string) string {
-	field := "items[" + strconv.Itoa(item) + "]"
-	if name != "" {
-		field += "." + name
-	}
-	return field
-}
+func itemField(item int, name string) string { return "items[" + strconv.Itoa(item) + "]." + name }
 
 func (a *API) checkout(c *call) (any, error) {
 	answer, outcome, err := a.buy(c)
@@ -254,6 +247,9 @@ func parseItems(o object) ([]line, error) {
 	var lines []line
 	at := map[string]int{}
 	for i, raw := range items {
+		if raw[0] != '{' {
+			return nil, invalidField(fmt.Sprintf("items[%d]", i), sayNotItem)
+		}
 		item, err := readObject(raw)
 		if err == nil {
 			err = item.only("sku", "quantity")
@@ -282,13 +278,9 @@ func parseItems(o object) ([]line, error) {
 // ofItem makes an error about an item's member one about the request's.
 func ofItem(i int, err error) error {
 	var p *problem
-	if !errors.As(err, &p) || p.status != http.StatusUnprocessableEntity {
-		return err
-	}
-	named := p.field != ""
-	p.field = itemField(i, p.field)
-	if named {
+	if errors.As(err, &p) && p.field != "" {
+		p.field = itemField(i, p.field)
 		p.args[0] = p.field
 	}
-	return p
+	return err
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -51,4 +52,62 @@ var DecodeSig = decodeSig
 // Panicking is an endpoint with a mistake in it.
 func (a *API) Panicking() http.Handler {
 	return a.endpoint("/panicking", func(*call) (any, error) { panic("a mistake") })
+}
+
+// Wish is a checkout to be decided together with others.
+type Wish struct {
+	SKUs       []string // each once
+	Quantities []int
+	Key        string
+}
+
+// Verdict is what a wish got.
+type Verdict struct {
+	Outcome   string
+	Remaining []int64  // of bought, short and depleted
+	Short     []string // the products of short and depleted that are
+	Fault     int      // of unknown and over-limit
+}
+
+// DecideTogether decides wishes in one transaction.
+func (a *API) DecideTogether(ctx context.Context, wishes []Wish) ([]Verdict, error) {
+	var ps []*purchase
+	for _, w := range wishes {
+		req := checkoutRequest{itemised: true}
+		for i, sku := range w.SKUs {
+			req.lines = append(req.lines, line{sku: sku, quantity: w.Quantities[i], item: i})
+		}
+		p, err := newPurchase(req, newTrace())
+		if err != nil {
+			return nil, err
+		}
+		if w.Key != "" {
+			p.key = &key{text: w.Key, fingerprint: p.fingerprint()}
+		}
+		ps = append(ps, p)
+	}
+	all, err := a.store.decideTogether(ctx, ps)
+	if err != nil {
+		return nil, err
+	}
+	var out []Verdict
+	for i, v := range all {
+		if v.err != nil {
+			return nil, v.err
+		}
+		got := Verdict{Outcome: v.outcome}
+		switch v.outcome {
+		case decidedUnknown, decidedOverLimit:
+			got.Fault = v.fault
+		case decidedBought, decidedShort, decidedDepleted:
+			for j, l := range v.lines {
+				got.Remaining = append(got.Remaining, l.remaining)
+				if l.short {
+					got.Short = append(got.Short, wishes[i].SKUs[j])
+				}
+			}
+		}
+		out = append(out, got)
+	}
+	return out, nil
 }

@@ -99,6 +99,7 @@ var (
 	sayNotString    = phrase{"%s은(는) 문자열이어야 합니다.", "%s must be a string."}
 	sayNotInteger   = phrase{"%s은(는) %d 이상 %d 이하의 정수여야 합니다.", "%s must be an integer from %d to %d."}
 	sayNotList      = phrase{"%s은(는) %d~%d개의 목록이어야 합니다.", "%s must be a list of %d to %d."}
+	sayNotItem      = phrase{"%s은(는) JSON 객체여야 합니다.", "%s must be a JSON object."}
 	sayBesideItems  = phrase{"%s은(는) items와 함께 쓸 수 없습니다.", "%s cannot stand beside items."}
 	sayBytes        = phrase{"%s은(는) 1~%d바이트여야 합니다.", "%s must have 1 to %d bytes."}
 	sayCharacters   = phrase{"%s은(는) 1~%d자여야 합니다.", "%s must have 1 to %d characters."}

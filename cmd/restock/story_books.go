@@ -65,7 +65,7 @@ func (t *teller) shopAgrees(conn *pgx.Conn) error {
 	err := conn.QueryRow(t.ctx, `SELECT (SELECT count(*) FROM replenishments WHERE state IN ('requested', 'accepted')),
 		(SELECT bool_and(initial_stock
 			+ coalesce((SELECT sum(delivered_quantity) FROM replenishments r WHERE r.sku = p.sku), 0)
-			- coalesce((SELECT sum(quantity) FROM orders o WHERE o.sku = p.sku), 0) = stock) FROM products p)`).
+			- coalesce((SELECT sum(quantity) FROM all_order_lines o WHERE o.sku = p.sku), 0) = stock) FROM products p)`).
 		Scan(&got.Open, &got.Conserved)
 	if err != nil {
 		return err

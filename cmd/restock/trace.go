@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,7 +42,11 @@ func (c *traceCommand) Run(inv *invocation) error {
 		return printJSON(inv.stdout, found)
 	}
 	if o := found.Order; o != nil {
-		say(inv.stdout, "order %s: %d of %s%s\n", found.ID, o.Quantity, visible(o.SKU), by(" by ", o.CustomerID))
+		var lines []string
+		for _, l := range o.Lines {
+			lines = append(lines, fmt.Sprintf("%d of %s", l.Quantity, visible(l.SKU)))
+		}
+		say(inv.stdout, "order %s: %s%s\n", found.ID, strings.Join(lines, ", "), by(" by ", o.CustomerID))
 	}
 	if r := found.Replenishment; r != nil {
 		printReplenishment(inv, r)

@@ -39,6 +39,8 @@ var storeRights = slices.Concat(eventRights, []right{
 	{schema.RoleAPI, "outbox", []string{"INSERT"}, changes},
 	{schema.RoleAPI, "products", []string{"SELECT"}, []string{"DELETE"}},
 	{schema.RoleAPI, "orders", []string{"SELECT", "INSERT"}, changes},
+	{schema.RoleAPI, "order_lines", []string{"SELECT", "INSERT"}, changes},
+	{schema.RoleAPI, "idempotency_keys", []string{"SELECT", "INSERT"}, changes},
 	{schema.RoleAPI, "replenishments", []string{"SELECT", "INSERT"}, []string{"DELETE"}},
 	{schema.RoleConsumers, "outbox", nil, changes},
 	{schema.RoleConsumers, "inbox", []string{"SELECT", "INSERT", "UPDATE"}, []string{"DELETE"}},

@@ -52,10 +52,17 @@ type Trace struct {
 
 // TracedOrder is the order that was asked for.
 type TracedOrder struct {
-	SKU        string    `json:"sku"`
-	Quantity   int       `json:"quantity"`
+	SKU        string    `json:"sku,omitempty"` // where it is of one product
+	Quantity   int       `json:"quantity"`      // units of all lines
+	Lines      []Line    `json:"lines"`
 	CustomerID string    `json:"customerId,omitempty"`
 	PlacedAt   time.Time `json:"placedAt"`
+}
+
+// Line is one product of an order.
+type Line struct {
+	SKU      string `json:"sku"`
+	Quantity int    `json:"quantity"`
 }
 
 // TracedReplenishment is a replenishment with its mails and with what people did.
@@ -139,8 +146,9 @@ func (t *Tracer) asEvent(ctx context.Context, all *Trace) (bool, error) {
 // were written in.
 func (t *Tracer) asOrder(ctx context.Context, all *Trace) (bool, error) {
 	var o TracedOrder
-	err := t.store.QueryRow(ctx, `SELECT sku, quantity, coalesce(customer_id, ''), created_at FROM orders WHERE id = $1`, all.ID).
-		Scan(&o.SKU, &o.Quantity, &o.CustomerID, &o.PlacedAt)
+	err := t.store.QueryRow(ctx, `SELECT coalesce(sku, ''), quantity, coalesce(customer_id, ''), created_at,
+		(SELECT json_agg(json_build_object('sku', l.sku, 'quantity', l.quantity) ORDER BY l.place) FROM all_order_lines l WHERE l.order_id = o.id)
+		FROM orders o WHERE id = $1`, all.ID).Scan(&o.SKU, &o.Quantity, &o.CustomerID, &o.PlacedAt, &o.Lines)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}

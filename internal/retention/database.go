@@ -153,6 +153,27 @@ func (d *database) forgetReplays(ctx context.Context, dryRun bool) error {
 	return nil
 }
 
+// keysAtOnce bounds one delete of idempotency keys, and so how long it holds anything.
+const keysAtOnce = 10_000
+
+// forgetKeys deletes idempotency keys that are past their time, where the database has
+// any. A checkout with such a key finds its row or does not, and waits for neither.
+func (d *database) forgetKeys(ctx context.Context, dryRun bool) error {
+	var there bool
+	if err := d.conn.QueryRow(ctx, `SELECT to_regclass('public.idempotency_keys') IS NOT NULL`).Scan(&there); err != nil {
+		return fmt.Errorf("look for idempotency keys: %w", err)
+	}
+	for there && !dryRun {
+		done, err := d.conn.Exec(ctx, `DELETE FROM public.idempotency_keys WHERE ctid = ANY (ARRAY(
+			SELECT ctid FROM public.idempotency_keys WHERE created_at < now() - make_interval(hours => $1) ORDER BY created_at LIMIT $2))`, KeyHours, keysAtOnce)
+		if err != nil {
+			return fmt.Errorf("delete old idempotency keys: %w", err)
+		}
+		there = done.RowsAffected() == keysAtOnce
+	}
+	return nil
+}
+
 // inTx runs do in a transaction.
 func (d *database) inTx(ctx context.Context, do func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, d.conn, do)

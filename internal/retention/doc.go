@@ -29,6 +29,8 @@
 // What a replay was made of, its row aside, goes when the replay has been over for as
 // long as what explains an event stays.
 //
+// Idempotency keys of checkouts go after 24 hours, a batch at a time.
+//
 // # How
 //
 // DETACH CONCURRENTLY, then DROP, each under lock_timeout and tried again: no insert

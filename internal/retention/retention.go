@@ -16,6 +16,9 @@ const (
 	RecordDays = OutboxDays + 15 // ledger, parked, inbox, effects
 )
 
+// KeyHours is how long an idempotency key stays at least.
+const KeyHours = 24
+
 var (
 	// ErrBusy is what a run ends with that finds another at work.
 	ErrBusy = errors.New("another maintain is at work")
@@ -97,6 +100,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	for _, d := range r.databases {
 		if err := d.forgetReplays(ctx, cfg.DryRun); err != nil {
+			return r.report, fmt.Errorf("maintain %s: %w", d.name, err)
+		}
+		if err := d.forgetKeys(ctx, cfg.DryRun); err != nil {
 			return r.report, fmt.Errorf("maintain %s: %w", d.name, err)
 		}
 	}

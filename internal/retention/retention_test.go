@@ -195,6 +195,23 @@ func TestForgetsOldReplays(t *testing.T) {
 	require.Equal(t, 4, count("replays"))
 }
 
+// More keys than one delete takes, and not the ones of today.
+func TestForgetsKeys(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.store.exec(`INSERT INTO idempotency_keys (scope, key, fingerprint, status, language, answer, created_at)
+		SELECT '', n::text, '', 200, 'ko', '{}', now() - CASE WHEN n <= 10050 THEN interval '24 hours 1 second' ELSE interval '23 hours 59 minutes' END
+		  FROM generate_series(1, 10060) n`)
+	count := func() (n int) {
+		require.NoError(t, s.store.conn.QueryRow(t.Context(), `SELECT count(*) FROM idempotency_keys`).Scan(&n))
+		return n
+	}
+	s.run(dry)
+	require.Equal(t, 10060, count())
+	s.run()
+	require.Equal(t, 10, count())
+}
+
 // What is past RecordDays waits for the outbox of its day, in either database.
 func TestRecordsWaitForTheOutbox(t *testing.T) {
 	t.Parallel()
