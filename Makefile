@@ -66,6 +66,10 @@ bench-relay: ## Measure the relay beside other ways to read an outbox
 test-terraform: ## Apply deployments/terraform to a local AWS API and run everything on it; two minutes
 	cd cmd/restock && go test -count=1 -v -run '^TestTerraform'
 
+.PHONY: bench-checkout
+bench-checkout: ## Measure POST /checkout beside pgbench running the same work
+	go run ./bench/checkout
+
 .PHONY: torture
 torture: ## Try SCHEDULES (1000) random schedules of faults and crashes on the relay; FROM=seed repeats them
 	cd relay && go test -count=1 -timeout 2h -run '^TestTorture$$' -parallel 6 -torture.schedules=$(SCHEDULES) -torture.from=$(FROM)

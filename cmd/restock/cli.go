@@ -31,6 +31,7 @@ type cli struct {
 	Maintain  maintainCommand  `cmd:"" help:"Remove what is past its time: whole days that nobody needs any more."`
 	Localaws  localawsCommand  `cmd:"" help:"Serve a local stand-in for SNS, SQS and SES, with Restock's topic and queues."`
 	Factory   factoryCommand   `cmd:"" help:"Serve a pretend factory."`
+	Load      loadCommand      `cmd:"" help:"Check out at an API as many customers do, and measure it."`
 	Marketing marketingCommand `cmd:"" help:"Serve a pretend marketing system, which takes webhooks."`
 	Replay    replayCommand    `cmd:"" help:"Publish events once more, and watch over that."`
 	Status    statusCommand    `cmd:"" help:"See relays, slots, queues and what waits for somebody, and what mends it."`

@@ -7,10 +7,11 @@
 -- from p_firsts on). p_wanted and p_most are the sum and the most that is asked of a
 -- product, p_after what later lines of the batch ask of the line's product.
 --
--- Where every product has its sum, that is all: one UPDATE for each, in the order
--- of locks. One that has not is locked in that same place, and then all requests
--- are decided one by one, in statements that come after the locks. One that does
--- not fit takes nothing, and so does not stand in the way of a smaller one behind.
+-- First all products are locked, in the order of locks, which only a sub-select with
+-- a lock of its own keeps to. Where each has its sum, everybody buys; else requests
+-- are decided one by one. One that does not fit takes nothing, and so does not stand
+-- in the way of a smaller one behind. Then one UPDATE changes all stocks, because
+-- each statement reads the checks of products anew, which costs more than the row.
 --
 -- Outcomes are those of checkout(), and for requests with a key: 'repeated' and
 -- 'mismatch' (the key has an answer, to this request or to another one) and
@@ -30,20 +31,16 @@ CREATE FUNCTION checkout_batch(
     OUT statuses smallint[], OUT languages text[], OUT answers text[], -- of repeated
     OUT remaining bigint[],      -- of each line: units left
     OUT replenishments uuid[],   -- of each line of a short request that is short itself
-    OUT limits integer[])        -- of each product, where not all was plain
+    OUT limits integer[])        -- of each product
 LANGUAGE plpgsql AS $$
 DECLARE
-    sums     boolean := true;    -- every request is to be decided, so sums may be taken
-    plain    boolean;            -- and every product had its sum
+    sums     boolean := true;    -- every request may be granted
     claimed  boolean[];
-    stocks   bigint[];           -- of each product, as it stands in the table
     have     bigint[];           -- of each product, as the requests are decided
     standing uuid[];
     is_short boolean[];          -- of each line
     looked   boolean[];          -- for the product's standing replenishment
     kept     record;
-    stock_   bigint;
-    limit_   integer;
     product  integer;
 BEGIN
     outcomes := array_fill(NULL::text, ARRAY[cardinality(p_orders)]);
@@ -53,10 +50,11 @@ BEGIN
         answers := languages;
         claimed := ARRAY(SELECT k.key IS NULL OR pg_try_advisory_xact_lock(hashtextextended(k.key, hashtextextended(k.scope, 0)))
                            FROM unnest(p_scopes, p_keys) WITH ORDINALITY AS k (scope, key, place) ORDER BY k.place);
-        -- After the locks, so that it sees what their last holders committed.
+        -- After the locks, so that it sees what their last holders committed. Lateral,
+        -- so that a plan that was made while the table was empty looks up all the same.
         FOR kept IN SELECT k.place::integer, k.fingerprint = i.fingerprint AS same, i.status, i.language, i.answer
                       FROM unnest(p_scopes, p_keys, p_fingerprints) WITH ORDINALITY AS k (scope, key, fingerprint, place)
-                      JOIN idempotency_keys i ON i.scope = k.scope AND i.key = k.key LOOP
+                      JOIN LATERAL (SELECT * FROM idempotency_keys WHERE scope = k.scope AND key = k.key LIMIT 1) i ON true LOOP
             sums := false;
             outcomes[kept.place] := CASE WHEN kept.same THEN 'repeated' ELSE 'mismatch' END;
             statuses[kept.place] := kept.status;
@@ -73,30 +71,19 @@ BEGIN
         END IF;
     END IF;
 
-    stocks := array_fill(NULL::bigint, ARRAY[cardinality(p_skus)]);
-    have := stocks;
-    limits := array_fill(NULL::integer, ARRAY[cardinality(p_skus)]);
-    plain := sums;
-    FOR i IN 1 .. cardinality(p_skus) LOOP
-        stock_ := NULL;
-        IF sums THEN
-            UPDATE products SET stock = stock - p_wanted[i]
-             WHERE sku = p_skus[i] AND stock >= p_wanted[i] AND max_order_quantity >= p_most[i]
-            RETURNING stock, max_order_quantity INTO stock_, limit_;
-            have[i] := stock_ + p_wanted[i];
-        END IF;
-        IF stock_ IS NULL THEN
-            SELECT stock, max_order_quantity INTO stock_, limit_ FROM products WHERE sku = p_skus[i] FOR UPDATE;
-            have[i] := stock_;
-            plain := false;
-        END IF;
-        stocks[i] := stock_;
-        limits[i] := limit_;
-    END LOOP;
+    SELECT array_agg(p.stock ORDER BY s.place), array_agg(p.max_order_quantity ORDER BY s.place) INTO have, limits
+      FROM unnest(p_skus) WITH ORDINALITY AS s (sku, place)
+      LEFT JOIN LATERAL (SELECT stock, max_order_quantity FROM products WHERE products.sku = s.sku FOR NO KEY UPDATE) p ON true;
+    IF sums THEN
+        sums := (SELECT coalesce(bool_and(p.stock >= p.wanted AND p.most_allowed >= p.most), false)
+                   AND bool_and(p.stock IS NOT NULL)
+                   FROM unnest(have, limits, p_wanted, p_most) AS p (stock, most_allowed, wanted, most));
+    END IF;
 
-    IF plain THEN
+    IF sums THEN
+        have := ARRAY(SELECT p.stock - p.wanted FROM unnest(have, p_wanted) WITH ORDINALITY AS p (stock, wanted, place) ORDER BY p.place);
         outcomes := array_fill('bought'::text, ARRAY[cardinality(p_orders)]);
-        remaining := ARRAY(SELECT stocks[l.product] + l.after FROM unnest(p_products, p_after) WITH ORDINALITY AS l (product, after, place) ORDER BY l.place);
+        remaining := ARRAY(SELECT have[l.product] + l.after FROM unnest(p_products, p_after) WITH ORDINALITY AS l (product, after, place) ORDER BY l.place);
     ELSE
         faults := array_fill(NULL::integer, ARRAY[cardinality(p_orders)]);
         remaining := array_fill(NULL::bigint, ARRAY[cardinality(p_products)]);
@@ -133,12 +120,6 @@ BEGIN
             END IF;
         END LOOP;
 
-        FOR i IN 1 .. cardinality(p_skus) LOOP
-            IF have[i] <> stocks[i] THEN
-                UPDATE products SET stock = have[i] WHERE sku = p_skus[i];
-            END IF;
-        END LOOP;
-
         -- One look for each product that was short, under its lock.
         standing := array_fill(NULL::uuid, ARRAY[cardinality(p_skus)]);
         looked := array_fill(false, ARRAY[cardinality(p_skus)]);
@@ -163,6 +144,8 @@ BEGIN
         END IF;
     END IF;
 
+    UPDATE products SET stock = h.stock FROM unnest(p_skus, have) AS h (sku, stock)
+     WHERE products.sku = h.sku AND products.stock <> h.stock;
     INSERT INTO orders (id, sku, quantity, customer_id, remaining_stock)
     SELECT o.id, CASE WHEN o.lines = 1 THEN p_skus[p_products[o.first]] END, o.units, o.customer,
            CASE WHEN o.lines = 1 THEN remaining[o.first] END

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/restock-dev/restock/internal/figure"
+	"github.com/restock-dev/restock/internal/load"
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
+)
+
+// caughtUpWithin is when the relay has to be done after the last checkout, else the
+// figure does not count.
+const caughtUpWithin = 2 * time.Second
+
+// withRelay is checkouts with a relay that reads, keeps its ledger and publishes
+// nowhere, against the same without it.
+func withRelay(ctx context.Context, b *bench) (bool, error) {
+	s, err := b.newShop(ctx, "relayed", b.Products)
+	if err != nil {
+		return false, err
+	}
+	if err := s.open(ctx); err != nil {
+		return false, err
+	}
+	defer func() { _ = s.close() }()
+	pick := load.Uniform(s.skus)
+	with := s.byAPI("relay_on", pick, 32, false)
+	plain := with.turn
+	with.turn = func(ctx context.Context) (float64, error) { return s.relayed(ctx, plain) }
+	return b.compare(ctx, s, []*contender{s.byAPI("relay_off", pick, 32, false), with},
+		[]against{{"relay_on_vs_off", "relay_on", "relay_off", figure.AtLeast(0.78)}})
+}
+
+// relayed runs a turn beside a relay, on a slot of its own.
+func (s *shop) relayed(ctx context.Context, turn func(context.Context) (float64, error)) (float64, error) {
+	slot := schema.SlotName(s.database)
+	if _, err := relay.CreateSlot(ctx, s.b.pg.DSN(s.database), slot, schema.Publication, relay.RefuseExisting, time.Minute); err != nil {
+		return 0, err
+	}
+	cmd, url, err := again(ctx, "--relay", s.b.pg.RoleDSN(schema.RoleRelay, password, s.database), "--slot", slot)
+	if err != nil {
+		return 0, err
+	}
+	rate, err := turn(ctx)
+	if err == nil {
+		err = caughtUp(ctx, url)
+	}
+	return rate, errors.Join(err, end(cmd), s.sql(ctx, `SELECT pg_drop_replication_slot('`+slot+`')`))
+}
+
+func caughtUp(ctx context.Context, url string) error {
+	for until := time.Now().Add(caughtUpWithin); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return fmt.Errorf("the relay did not catch up within %s", caughtUpWithin)
+}
+
+type nowhere struct{}
+
+func (nowhere) Publish(_ context.Context, events []schema.Event) ([]relay.Result, error) {
+	return make([]relay.Result, len(events)), nil
+}
+
+// relayNowhere is a relay. Its address says 200 once nothing is left to publish.
+func relayNowhere(ctx context.Context, dsn, slot string) error {
+	r, err := relay.New(relay.Config{
+		DSN: dsn, Slot: slot, Publication: schema.Publication, Publisher: nowhere{}, Logger: zerolog.New(os.Stderr).Level(zerolog.WarnLevel),
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := service.Listen("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		if r.PublishLag() > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	fmt.Println("http://" + ln.Addr().String())
+	return service.Run(ctx, r.Run, service.HTTP(ln, mux))
+}
+
+// grown is a shop with a large outbox and many products beside a new one.
+func grown(ctx context.Context, b *bench) (bool, error) {
+	small, err := b.newShop(ctx, "small", b.Products)
+	if err != nil {
+		return false, err
+	}
+	large, err := b.newShop(ctx, "large", b.Many)
+	if err != nil {
+		return false, err
+	}
+	if err := large.fill(ctx, b.Rows); err != nil {
+		return false, fmt.Errorf("fill the outbox: %w", err)
+	}
+	for _, s := range []*shop{small, large} {
+		if err := s.open(ctx); err != nil {
+			return false, err
+		}
+		defer func() { _ = s.close() }()
+	}
+	// As many products are bought of the large shop as of the small one: how many
+	// pages a load touches is not what is measured.
+	return b.compare(ctx, small, []*contender{
+		small.byAPI("small", load.Uniform(small.skus), 32, false), large.byAPI("grown", load.Uniform(large.skus), 32, false),
+	}, []against{{"grown_vs_small", "grown", "small", figure.AtLeast(0.95)}})
+}
+
+// fill spreads rows over today and the days to come, so that partitions are there.
+func (s *shop) fill(ctx context.Context, rows int) error {
+	const days = 10
+	var g errgroup.Group
+	g.SetLimit(2)
+	for day := range days {
+		g.Go(func() error {
+			return s.sql(ctx, fmt.Sprintf(`SET synchronous_commit = off;
+				INSERT INTO outbox (day, id, type, message_group, attributes, body) SELECT (now() AT TIME ZONE 'UTC')::date + %d, gen_random_uuid(), 'order.placed', 'c-' || n %% 5000,
+				'{"quantity":{"type":"Number","value":"1"}}', '{"data":{"text":"a small one"}}' FROM generate_series(1, %d) n`, day, rows/days))
+		})
+	}
+	return g.Wait()
+}
+
+// profiled takes a CPU profile of the API in the second turn.
+func (s *shop) profiled(turn func(context.Context) (float64, error)) func(context.Context) (float64, error) {
+	turns := 0
+	return func(ctx context.Context) (float64, error) {
+		if turns++; turns != 2 {
+			return turn(ctx)
+		}
+		var g errgroup.Group
+		g.Go(func() error { return s.profile(ctx) })
+		rate, err := turn(ctx)
+		return rate, errors.Join(err, g.Wait())
+	}
+}
+
+func (s *shop) profile(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(int(s.b.Turn.Seconds())-1, 1)), nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	out, err := os.Create(s.b.Profile)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, res.Body)
+	return errors.Join(err, out.Close())
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/restock-dev/restock/api"
+	"github.com/restock-dev/restock/internal/localpg"
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
+)
+
+const password = "only-for-benchmarks"
+
+// bench is what the parts share.
+type bench struct {
+	options
+
+	pg *localpg.Server
+}
+
+// shop is a store's database with products, and the API on it, a process of its own.
+type shop struct {
+	b        *bench
+	database string
+	products int
+	skus     []string
+	api      *exec.Cmd
+	url      string
+}
+
+func (b *bench) newShop(ctx context.Context, database string, products int) (*shop, error) {
+	s := &shop{b: b, database: database, products: products}
+	for n := range products {
+		s.skus = append(s.skus, fmt.Sprintf("P-%d", n))
+	}
+	if err := b.pg.CreateDatabase(ctx, database, ""); err != nil {
+		return nil, err
+	}
+	if _, err := schema.MigrateStore(ctx, b.pg.DSN(database)); err != nil {
+		return nil, err
+	}
+	err := s.sql(ctx, `ALTER ROLE restock_api PASSWORD '`+password+`'; ALTER ROLE restock_relay PASSWORD '`+password+`';
+		INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
+		SELECT 'P-' || n, 'Donut', 1000000000, 1000000000, 10, 'F', 'm@example.com' FROM generate_series(0, `+fmt.Sprint(products-1)+`) n;
+		VACUUM ANALYZE products`)
+	return s, err
+}
+
+// sql runs statements one by one.
+func (s *shop) sql(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, s.b.pg.DSN(s.database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for _, statement := range strings.Split(sql, ";") {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle takes what was written before out of the next turn.
+func (s *shop) settle(ctx context.Context) error {
+	return s.sql(ctx, `VACUUM products; CHECKPOINT`)
+}
+
+// open starts the API.
+func (s *shop) open(ctx context.Context) error {
+	var err error
+	s.api, s.url, err = again(ctx, "--serve", s.b.pg.RoleDSN(schema.RoleAPI, password, s.database))
+	return err
+}
+
+func (s *shop) close() error { return end(s.api) }
+
+// again runs this program as another process, which prints an address once it works.
+func again(ctx context.Context, args ...string) (*exec.Cmd, string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", err
+	}
+	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // G204: this program
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, "", err
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		return nil, "", errors.Join(fmt.Errorf("%v ended without an address", args[0]), cmd.Wait())
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	return cmd, lines.Text(), nil
+}
+
+func end(cmd *exec.Cmd) error {
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
+// serve is the API as restock api runs it, with metrics and logging on.
+func serve(ctx context.Context, dsn string) error {
+	a, err := api.New(ctx, api.Config{
+		DSN: dsn, PublicURL: "http://shop.example.com", CallbackSecrets: [][]byte{[]byte("only for benchmarks")},
+		Metrics: prometheus.NewRegistry(), Logger: zerolog.New(os.Stderr).Level(zerolog.InfoLevel),
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := service.Listen("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", a.Handler())
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	fmt.Println("http://" + ln.Addr().String())
+	return service.Run(ctx, a.Run, service.HTTP(ln, mux))
+}

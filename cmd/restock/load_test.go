@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/schema"
+)
+
+// TestLoadCommand loads an API in each of its ways, and audits.
+func TestLoadCommand(t *testing.T) {
+	t.Parallel()
+	db, pool := newDatabase(t, store)
+	_, err := pool.Exec(t.Context(), `INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
+		SELECT 'P-' || n, 'Donut', 30, 30, 10, 'F', 'm@example.com' FROM generate_series(1, 1200) n`)
+	require.NoError(t, err)
+	api := launch(t, []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleAPI, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "error")
+	url := api.endpoints["api"]
+	audited := []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleMaintenance, password)}
+	for _, args := range [][]string{
+		{"--products", "uniform", "--keys"}, {"--products", "zipf", "--rate", "200"}, {"--products", "hot", "--connections", "4"},
+	} {
+		code, out, stderr := command(t, audited, append([]string{"load", url, "--for", "700ms", "--json"}, args...)...)
+		require.Zero(t, code, stderr)
+		var result loaded
+		require.NoError(t, json.Unmarshal([]byte(out), &result))
+		require.Positive(t, result.Bought)
+		require.Equal(t, result.Requests, result.Bought+result.Short)
+		require.Equal(t, result.Bought, result.Audit.Orders)
+		require.True(t, result.Audit.OK())
+		require.LessOrEqual(t, result.LatencyMS["p50"], result.LatencyMS["max"])
+	}
+	code, out, _ := command(t, nil, "load", url, "--for", "100ms", "--sku", "P-1")
+	require.Zero(t, code)
+	require.Contains(t, out, "LATENCY")
+	require.NotContains(t, out, "audit")
+
+	_, err = pool.Exec(t.Context(), `UPDATE products SET stock = stock + 1 WHERE sku = 'P-7'`)
+	require.NoError(t, err)
+	code, _, stderr := command(t, audited, "load", url, "--for", "100ms", "--sku", "P-1")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "stock conserved: false")
+
+	for _, args := range [][]string{{"--connections", "0"}, {"--rate", "-1"}, {"--for", "0s"}} {
+		code, _, _ := command(t, nil, append([]string{"load", url}, args...)...)
+		require.Equal(t, 2, code, args)
+	}
+	for _, address := range []string{"http://127.0.0.1:1", "ftp://127.0.0.1", "nonsense"} {
+		code, _, stderr := command(t, nil, "load", address, "--for", "100ms")
+		require.Equal(t, 2, code, address)
+		require.NotEmpty(t, stderr)
+	}
+	res, err := http.Get(url + "/healthz")
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+}

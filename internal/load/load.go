@@ -1,0 +1,130 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/restock-dev/restock/internal/service"
+)
+
+// Config says how to check out.
+type Config struct {
+	// URL is where the API is.
+	URL string
+	// Connections is how many are kept open; each has one checkout under way.
+	Connections int
+	// Rate is checkouts a second of an open loop. 0: a closed loop.
+	Rate float64
+	// For is how long. Checkouts under way at its end are waited for.
+	For time.Duration
+	// Pick chooses the product of a checkout.
+	Pick Pick
+	// Keys gives each checkout an Idempotency-Key of its own.
+	Keys bool
+	// KeepOrders keeps the ids of what was bought in the report.
+	KeepOrders bool
+	// Each is called after each answer, by many at once.
+	Each func()
+}
+
+// worker is one connection and what it has seen.
+type worker struct {
+	cfg    Config
+	client *client
+	random *rand.Rand
+	report Report
+}
+
+// Run checks out for the time that cfg says, or until ctx ends.
+func Run(ctx context.Context, cfg Config) (Report, error) {
+	workers := make([]*worker, cfg.Connections)
+	for i := range workers {
+		c, err := newClient(cfg.URL)
+		if err != nil {
+			return Report{}, err
+		}
+		defer c.close()
+		workers[i] = &worker{cfg: cfg, client: c, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))} //nolint:gosec // G404: which product is no secret
+	}
+	if len(workers) == 0 {
+		return Report{}, errors.New("no connections: give at least one")
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.For)
+	defer cancel()
+	var (
+		all  sync.WaitGroup
+		next atomic.Int64
+	)
+	start := time.Now()
+	for _, w := range workers {
+		all.Go(func() { w.work(ctx, start, &next) })
+	}
+	all.Wait()
+	var sum Report
+	for _, w := range workers {
+		sum.add(w.report)
+	}
+	sum.Took = time.Since(start)
+	sum.sort()
+	return sum, nil
+}
+
+func (w *worker) work(ctx context.Context, start time.Time, next *atomic.Int64) {
+	for {
+		from := time.Now()
+		if w.cfg.Rate > 0 {
+			due := start.Add(time.Duration(float64(next.Add(1)-1) / w.cfg.Rate * float64(time.Second)))
+			if due.After(from) {
+				if service.Sleep(ctx, due.Sub(from)) != nil {
+					return
+				}
+				from = time.Now()
+			} else {
+				from = due
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		w.checkout(from)
+		if w.cfg.Each != nil {
+			w.cfg.Each()
+		}
+	}
+}
+
+func (w *worker) checkout(from time.Time) {
+	body := `{"sku":` + strconv.Quote(w.cfg.Pick(w.random)) + `}`
+	key := ""
+	if w.cfg.Keys {
+		key = uuid.NewString()
+	}
+	status, answer, err := w.client.post("/checkout", key, body)
+	w.report.Requests++
+	if err != nil {
+		w.report.Failed++
+		return
+	}
+	w.report.latencies = append(w.report.latencies, time.Since(from))
+	switch status {
+	case http.StatusOK:
+		w.report.Bought++
+		if id := orderOf(answer); w.cfg.KeepOrders && id != uuid.Nil {
+			w.report.Orders = append(w.report.Orders, id)
+		}
+	case http.StatusConflict:
+		w.report.Short++
+	case http.StatusServiceUnavailable:
+		w.report.Unavailable++
+	default:
+		w.report.Refused++
+	}
+}
