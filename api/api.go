@@ -178,7 +178,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	together := *a.store
 	together.pool = batches
 	a.committer = &committer{
-		queue: queue, patience: cfg.AcquireTimeout, store: &together, beside: a.store, metrics: m, quit: make(chan struct{}),
+		queue: queue, patience: cfg.AcquireTimeout, store: &together, beside: a.store, metrics: m, log: cfg.Logger, quit: make(chan struct{}),
 	}
 	return a, nil
 }

@@ -3,12 +3,15 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/rs/zerolog"
 
 	"github.com/restock-dev/restock/schema"
 )
@@ -38,6 +41,7 @@ type committer struct {
 	store    *store        // of the one goroutine
 	beside   *store
 	metrics  *metrics
+	log      zerolog.Logger
 	quit     chan struct{}
 	others   sync.WaitGroup
 }
@@ -160,7 +164,7 @@ func (c *committer) settle(s *store, tickets []*ticket) (depleted []*ticket, err
 	for i, t := range tickets {
 		purchases[i] = t.purchase
 	}
-	all, err := s.decideTogether(context.Background(), purchases)
+	all, err := c.guard(s, purchases)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +177,24 @@ func (c *committer) settle(s *store, tickets []*ticket) (depleted []*ticket, err
 		t.answer <- all[i]
 	}
 	return depleted, nil
+}
+
+// guard turns a panic into an error: the process lives. Where it happened the
+// transaction may be over, so nothing is known of its outcome.
+func (c *committer) guard(s *store, purchases []*purchase) (all []verdict, err error) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		c.metrics.panics.Inc()
+		c.log.Error().Str("trace_id", purchases[0].trace.traceID()).Bytes("stack", debug.Stack()).Msg("panic while deciding checkouts")
+		all, err = make([]verdict, len(purchases)), nil
+		for i, p := range purchases {
+			all[i].err = outcomeUnknown(p.order, fmt.Errorf("panic: %v", v))
+		}
+	}()
+	return s.decideTogether(context.Background(), purchases)
 }
 
 // fail answers tickets that share an error, if there is one.

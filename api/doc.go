@@ -13,11 +13,22 @@
 // delivery's stock and its event. Units sold plus units left is initial stock
 // plus units delivered, always.
 //
+// Checkouts that wait together are decided together, in one transaction, each as if
+// it had come alone and in the order of arrival. One that does not fit takes nothing,
+// so that a large one does not block a smaller one behind it. What might hold a batch
+// up (a locked product, a row that the database refuses) leaves it, and no request
+// fails for another's sake. The queue is bounded: when it is full, 503 at once.
+//
+// One Idempotency-Key is one decision, kept with its answer in the checkout's own
+// transaction: whoever tries again, at whichever process and after whatever crash,
+// gets that answer.
+//
 // A refusal is decided under the product's row lock. No production is ordered
 // while the stock suffices, one replenishment is open for a SKU at a time, and
 // every 409 out-of-stock names the replenishment that is to mend it.
 //
-// Locks are taken in one order: products, then replenishments, then inserts.
+// Locks are taken in one order: keys, products by SKU, replenishments, inserts. For a
+// key nobody waits.
 //
 // An answer is true or says that it does not know. Order ids are made before
 // the transaction; where a COMMIT got no answer, the order is looked up on a
@@ -27,7 +38,7 @@
 // unavailable, nothing bought. A checkout whose outcome is unknown is never run
 // again.
 //
-// A client that goes away does not abort a transaction that has begun.
+// A client that goes away takes its checkout back only while that still waits.
 //
 // A callback raises the stock once, however often it is sent and whatever else
 // happened to its replenishment. It is believed only with a signature over the

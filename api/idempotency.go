@@ -128,12 +128,13 @@ func (a *API) decideOnce(c *call, p *purchase) (any, string, error) {
 		return answer, outcomeBought, err
 	}
 	outcome := outcomeBought
-	if d.outcome == decidedRepeated {
+	switch d.outcome {
+	case decidedRepeated:
 		outcome = outcomeRepeated
 		delete(c.ids, "order_id")
 		delete(c.ids, "event_id")
 		c.w.Header().Set("Idempotent-Replayed", "true")
-	} else if d.outcome == decidedShort {
+	case decidedShort:
 		c.aboutShort(d)
 	}
 	c.locale = d.answer.locale

@@ -394,6 +394,7 @@ func TestRole(t *testing.T) {
 		`UPDATE products SET name = 'x'`, `UPDATE products SET initial_stock = 0`, `DELETE FROM products`,
 		`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email) VALUES ('x', 'x', 1, 1, 1, 'f', 'm@x')`,
 		`UPDATE replenishments SET quantity = 1000`, `UPDATE replenishments SET sku = 'x'`, `DELETE FROM replenishments`,
+		`UPDATE order_lines SET quantity = 1`, `DELETE FROM order_lines`, `UPDATE idempotency_keys SET answer = ''`, `DELETE FROM idempotency_keys`,
 		`UPDATE callback_conflicts SET stated_quantity = 1`, `DELETE FROM callback_conflicts`,
 		`INSERT INTO ledger (day, event_id, outcome) VALUES (now(), gen_random_uuid(), 'published')`, `SELECT FROM inbox`,
 		`CREATE TABLE x ()`, `ALTER TABLE outbox DISABLE TRIGGER ALL`, `DROP TABLE outbox`,

@@ -69,7 +69,7 @@ func (s *shop) pgbench(ctx context.Context, script string, clients int) (float64
 	if err != nil {
 		return 0, 0, err
 	}
-	defer os.Remove(file.Name())
+	defer func() { _ = os.Remove(file.Name()) }()
 	if _, err = file.WriteString(script); err == nil {
 		err = file.Close()
 	}

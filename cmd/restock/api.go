@@ -14,7 +14,8 @@ type apiCommand struct {
 	PublicURL       string   `name:"public-url" env:"RESTOCK_PUBLIC_URL" placeholder:"URL" help:"Where the factory reaches this API for its callback. Default: the address listened on."`
 	DefaultSKU      string   `name:"default-sku" env:"RESTOCK_DEFAULT_SKU" placeholder:"SKU" help:"What a checkout with an empty body buys."`
 	CallbackSecrets []string `env:"RESTOCK_CALLBACK_SECRETS" placeholder:"SECRET" help:"One or two secrets of 16 bytes or more, separated by commas: the first signs callbacks, each is accepted. Best given by the environment."`
-	MaxConns        int32    `default:"16" env:"RESTOCK_API_MAX_CONNS" help:"Most connections to the database."`
+	MaxConns        int32    `default:"16" env:"RESTOCK_API_MAX_CONNS" help:"Most connections to the database, beside the one that checkouts are decided on."`
+	MaxQueue        int      `default:"1024" env:"RESTOCK_API_MAX_QUEUE" help:"Most checkouts that wait to be decided; more are refused at once."`
 }
 
 // Run serves until a signal.
@@ -35,7 +36,7 @@ func (c *apiCommand) Run(inv *invocation) error {
 		return err
 	}
 	cfg := api.Config{
-		DSN: c.DatabaseURL, PublicURL: c.PublicURL, DefaultSKU: c.DefaultSKU, MaxConns: c.MaxConns,
+		DSN: c.DatabaseURL, PublicURL: c.PublicURL, DefaultSKU: c.DefaultSKU, MaxConns: c.MaxConns, MaxQueue: c.MaxQueue,
 		Logger: inv.log.With().Str("part", "api").Logger(), Metrics: newRegistry(), Tracing: traces.Provider(),
 	}
 	if cfg.PublicURL == "" {

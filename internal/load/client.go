@@ -54,7 +54,7 @@ func (c *client) dial() (err error) {
 	if c.url.Scheme == "https" {
 		c.conn, err = tls.DialWithDialer(dialer, "tcp", c.addr, &tls.Config{ServerName: c.url.Hostname(), MinVersion: tls.VersionTLS12}) //nolint:noctx // bounded by the dialer's own time
 	} else {
-		c.conn, err = dialer.Dial("tcp", c.addr) //nolint:noctx // bounded by the dialer's own time
+		c.conn, err = dialer.Dial("tcp", c.addr)
 	}
 	if err != nil {
 		c.conn = nil
