@@ -24,39 +24,46 @@ import (
 const caughtUpWithin = 2 * time.Second
 
 // withRelay is checkouts with a relay that reads, keeps its ledger and publishes
-// nowhere, against the same without it.
+// nowhere, against the same in a shop without it.
 func withRelay(ctx context.Context, b *bench) (bool, error) {
-	s, err := b.newShop(ctx, "relayed", b.Products)
+	alone, err := b.newShop(ctx, "alone", b.Products)
 	if err != nil {
 		return false, err
 	}
-	if err := s.open(ctx); err != nil {
+	relayed, err := b.newShop(ctx, "relayed", b.Products)
+	if err != nil {
 		return false, err
 	}
-	defer func() { _ = s.close() }()
-	pick := load.Uniform(s.skus)
-	with := s.byAPI("relay_on", pick, 32, false)
+	if _, err := relay.CreateSlot(ctx, b.pg.DSN("relayed"), schema.SlotName("relayed"), schema.Publication, relay.RefuseExisting, time.Minute); err != nil {
+		return false, err
+	}
+	for _, s := range []*shop{alone, relayed} {
+		if err := s.open(ctx); err != nil {
+			return false, err
+		}
+		defer func() { _ = s.close() }()
+	}
+	with := relayed.byAPI("relay_on", load.Uniform(relayed.skus), 32, false)
 	plain := with.turn
-	with.turn = func(ctx context.Context) (float64, error) { return s.relayed(ctx, plain) }
-	return b.compare(ctx, s, []*contender{s.byAPI("relay_off", pick, 32, false), with},
+	with.turn = func(ctx context.Context) (float64, error) { return relayed.besideRelay(ctx, plain) }
+	return b.compare(ctx, alone, []*contender{alone.byAPI("relay_off", load.Uniform(alone.skus), 32, false), with},
 		[]against{{"relay_on_vs_off", "relay_on", "relay_off", figure.AtLeast(0.78)}})
 }
 
-// relayed runs a turn beside a relay, on a slot of its own.
-func (s *shop) relayed(ctx context.Context, turn func(context.Context) (float64, error)) (float64, error) {
-	slot := schema.SlotName(s.database)
-	if _, err := relay.CreateSlot(ctx, s.b.pg.DSN(s.database), slot, schema.Publication, relay.RefuseExisting, time.Minute); err != nil {
-		return 0, err
-	}
-	cmd, url, err := again(ctx, "--relay", s.b.pg.RoleDSN(schema.RoleRelay, password, s.database), "--slot", slot)
+// besideRelay runs a turn beside a relay, which has nothing to do before and after.
+func (s *shop) besideRelay(ctx context.Context, turn func(context.Context) (float64, error)) (float64, error) {
+	cmd, url, err := again(ctx, "--relay", s.b.pg.RoleDSN(schema.RoleRelay, password, s.database), "--slot", schema.SlotName(s.database))
 	if err != nil {
 		return 0, err
 	}
-	rate, err := turn(ctx)
+	rate, err := 0.0, caughtUp(ctx, url)
+	if err == nil {
+		rate, err = turn(ctx)
+	}
 	if err == nil {
 		err = caughtUp(ctx, url)
 	}
-	return rate, errors.Join(err, end(cmd), s.sql(ctx, `SELECT pg_drop_replication_slot('`+slot+`')`))
+	return rate, errors.Join(err, end(cmd))
 }
 
 func caughtUp(ctx context.Context, url string) error {

@@ -10,6 +10,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -121,6 +122,7 @@ func end(cmd *exec.Cmd) error {
 
 // serve is the API as restock api runs it, with metrics and logging on.
 func serve(ctx context.Context, dsn string) error {
+	debug.SetGCPercent(400)
 	a, err := api.New(ctx, api.Config{
 		DSN: dsn, PublicURL: "http://shop.example.com", CallbackSecrets: [][]byte{[]byte("only for benchmarks")},
 		Metrics: prometheus.NewRegistry(), Logger: zerolog.New(os.Stderr).Level(zerolog.InfoLevel),

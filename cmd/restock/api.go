@@ -18,6 +18,10 @@ type apiCommand struct {
 	MaxQueue        int      `default:"1024" env:"RESTOCK_API_MAX_QUEUE" help:"Most checkouts that wait to be decided; more are refused at once."`
 }
 
+// apiWindow is the memory of requests under way: many, of 64 KiB at most and mostly
+// far less.
+const apiWindow = 64 << 20
+
 // Run serves until a signal.
 func (c *apiCommand) Run(inv *invocation) error {
 	if len(c.CallbackSecrets) == 0 {
@@ -31,6 +35,7 @@ func (c *apiCommand) Run(inv *invocation) error {
 	if err := c.reach(inv); err != nil {
 		return err
 	}
+	tuneGC(apiWindow)
 	ln, err := listen(inv, "api", c.Addr)
 	if err != nil {
 		return err

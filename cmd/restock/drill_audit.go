@@ -104,7 +104,7 @@ func (s *stage) conserved(conn *pgx.Conn) error {
 	var wrong []string
 	rows, err := conn.Query(s.ctx, `SELECT sku FROM products p WHERE stock <> initial_stock
 		+ coalesce((SELECT sum(delivered_quantity) FROM replenishments r WHERE r.sku = p.sku), 0)
-		- coalesce((SELECT sum(quantity) FROM orders o WHERE o.sku = p.sku), 0)`)
+		- coalesce((SELECT sum(quantity) FROM all_order_lines o WHERE o.sku = p.sku), 0)`)
 	if err == nil {
 		wrong, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	}

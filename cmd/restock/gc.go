@@ -5,20 +5,21 @@ import (
 	"runtime/debug"
 )
 
-// relayGCPercent saves up to a quarter of what a publish costs with Go's default of
-// 100: a relay keeps little, and makes much garbage.
-const relayGCPercent = 400
+// gcPercent saves up to a quarter of what a publish or a checkout costs with Go's
+// default of 100: a relay and an API keep little, and make much garbage.
+const gcPercent = 400
 
-// relayMemory is the memory from which a relay collects however little garbage there
-// is: twice the window, for its events and what is made of them, and room for the rest.
-func relayMemory(window int) int64 { return 2*int64(window) + 64<<20 }
+// gcMemory is the memory from which a part collects however little garbage there is:
+// twice the window, for what it has in hand and what is made of it, and room for the rest.
+func gcMemory(window int) int64 { return 2*int64(window) + 64<<20 }
 
-// tuneGC sets up the collector for a relay, where the environment does not.
+// tuneGC sets up the collector for a part with so many bytes in hand, where the
+// environment does not.
 func tuneGC(window int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(relayGCPercent)
+		debug.SetGCPercent(gcPercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(relayMemory(window))
+		debug.SetMemoryLimit(gcMemory(window))
 	}
 }
