@@ -167,6 +167,68 @@ func TestLockedProduct(t *testing.T) {
 	s.requireConserved()
 }
 
+// A checkout that nobody takes in time, or whose client leaves before that, is never
+// decided.
+func TestNotTaken(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, func(c *api.Config) { c.AcquireTimeout, c.StatementTimeout = 300*time.Millisecond, 4*time.Second })
+	s.failing("orders", `PERFORM pg_sleep(60)`, 1)
+	first := make(chan answer, 1)
+	go func() { first <- s.buy(donut, 1) }()
+	require.Eventually(t, func() bool {
+		return one[int](s, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`) == 1
+	}, patience, 5*time.Millisecond)
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan answer, 1)
+	go func() { left <- s.do(s.request("POST", "/checkout", http.NoBody).WithContext(ctx)) }()
+	requireUnavailable(t, s.buy(cream, 1))
+	leave()
+	require.Equal(t, http.StatusServiceUnavailable, (<-left).status)
+	requireUnavailable(t, <-first)
+	require.Equal(t, http.StatusOK, s.buy(cream, 1).status)
+	require.Equal(t, 1, one[int](s, `SELECT count(*) FROM orders`))
+	s.requireConserved()
+}
+
+// Of a batch whose COMMIT got no answer each checkout is looked up.
+func TestAmbiguousBatch(t *testing.T) {
+	t.Parallel()
+	for _, reaches := range []bool{true, false} {
+		home := newShop(t)
+		s, proxy := home.behind()
+		release := s.lockProduct(donut) // holds the committer while the others gather
+		moved := make(chan answer, 1)
+		go func() { moved <- s.buy(donut, 1) }()
+		s.awaitLockWaiters(1)
+		proxy.arm(cut{needle: "batchmate", reaches: reaches})
+		answers := make(chan answer, 6)
+		for range cap(answers) {
+			go func() { answers <- s.checkout(`{"sku":"CP-502102","customerId":"batchmate"}`) }()
+		}
+		bought, unknown := 0, 0
+		for range cap(answers) {
+			got := <-answers
+			id := uuid.MustParse(got.str("orderId"))
+			there := one[int](s, `SELECT count(*) FROM orders WHERE id = $1`, id)
+			switch {
+			case got.status == http.StatusOK:
+				bought++
+				require.Equal(t, 1, there)
+			default:
+				unknown++
+				require.Equal(t, "outcome-unknown", got.str("type"), got.raw)
+				require.Zero(t, there)
+			}
+		}
+		require.True(t, proxy.wasCut())
+		require.Equal(t, reaches, unknown == 0, "%d bought, %d unknown", bought, unknown)
+		require.Equal(t, bought, one[int](s, `SELECT count(*) FROM orders WHERE customer_id = 'batchmate'`))
+		release()
+		require.Equal(t, http.StatusOK, (<-moved).status)
+		home.requireConserved()
+	}
+}
+
 // A client that goes away does not abort a transaction that has begun.
 func TestClientGoesAway(t *testing.T) {
 	t.Parallel()
