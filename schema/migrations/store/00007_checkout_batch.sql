@@ -37,6 +37,7 @@ DECLARE
     sums     boolean := true;    -- every request may be granted
     claimed  boolean[];
     have     bigint[];           -- of each product, as the requests are decided
+    leftover bigint[];          -- of each product, if every request is granted
     standing uuid[];
     is_short boolean[];          -- of each line
     looked   boolean[];          -- for the product's standing replenishment
@@ -71,17 +72,16 @@ BEGIN
         END IF;
     END IF;
 
-    SELECT array_agg(p.stock ORDER BY s.place), array_agg(p.max_order_quantity ORDER BY s.place) INTO have, limits
-      FROM unnest(p_skus) WITH ORDINALITY AS s (sku, place)
-      LEFT JOIN LATERAL (SELECT stock, max_order_quantity FROM products WHERE products.sku = s.sku FOR NO KEY UPDATE) p ON true;
-    IF sums THEN
-        sums := (SELECT coalesce(bool_and(p.stock >= p.wanted AND p.most_allowed >= p.most), false)
-                   AND bool_and(p.stock IS NOT NULL)
-                   FROM unnest(have, limits, p_wanted, p_most) AS p (stock, most_allowed, wanted, most));
-    END IF;
+    SELECT array_agg(p.stock), array_agg(p.max_order_quantity), array_agg(p.stock - p.wanted),
+           sums AND bool_and(coalesce(p.stock >= p.wanted AND p.max_order_quantity >= p.most, false))
+      INTO have, limits, leftover, sums
+      FROM (SELECT l.stock, l.max_order_quantity, s.wanted, s.most
+              FROM unnest(p_skus, p_wanted, p_most) WITH ORDINALITY AS s (sku, wanted, most, place)
+              LEFT JOIN LATERAL (SELECT stock, max_order_quantity FROM products WHERE products.sku = s.sku FOR NO KEY UPDATE) l ON true
+             ORDER BY s.place) p;
 
     IF sums THEN
-        have := ARRAY(SELECT p.stock - p.wanted FROM unnest(have, p_wanted) WITH ORDINALITY AS p (stock, wanted, place) ORDER BY p.place);
+        have := leftover;
         outcomes := array_fill('bought'::text, ARRAY[cardinality(p_orders)]);
         remaining := ARRAY(SELECT have[l.product] + l.after FROM unnest(p_products, p_after) WITH ORDINALITY AS l (product, after, place) ORDER BY l.place);
     ELSE
