@@ -65,8 +65,10 @@ func newFire(t *testing.T) *fire {
 	f.postgres = pgtest.NewServer(t, cfg)
 	require.NoError(t, f.postgres.CreateDatabase(t.Context(), "store", ""))
 	require.NoError(t, store.Setup(t.Context(), f.postgres.DSN("store")))
-	f.sql(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
-		SELECT 'P-' || n, 'Donut', s, s, 10, 'F', 'm@example.com' FROM generate_series(0, 50) n, LATERAL (SELECT CASE n WHEN 0 THEN 2000 ELSE 20 END) x (s)`)
+	// Some sell out soon, most last to the end.
+	f.sql(fmt.Sprintf(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
+		SELECT 'P-' || n, 'Donut', s, s, 10, 'F', 'm@example.com'
+		  FROM generate_series(0, 50) n, LATERAL (SELECT CASE WHEN n = 0 THEN 500 * %[1]d WHEN n %% 5 = 0 THEN 5 ELSE 20 * %[1]d END) x (s)`, *blows))
 	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	proxy := func(name, upstream string) *toxiproxy.Proxy {
 		p := toxiproxy.NewProxy(proxies, name, "127.0.0.1:0", upstream)
