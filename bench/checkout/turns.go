@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/restock-dev/restock/internal/figure"
@@ -15,6 +16,9 @@ type contender struct {
 	name  string
 	turn  func(ctx context.Context) (rate float64, err error)
 	rates []float64
+
+	loader func() float64 // of an API: this process's CPU in the last turn, in us a checkout
+	cpu    []float64
 }
 
 // against is a ratio of two contenders, round by round.
@@ -38,11 +42,17 @@ func (b *bench) compare(ctx context.Context, s *shop, contenders []*contender, r
 			}
 			if round > 0 { // the first only warms the caches
 				c.rates = append(c.rates, rate)
+				if c.loader != nil {
+					c.cpu = append(c.cpu, c.loader())
+				}
 			}
 		}
 	}
 	for _, c := range contenders {
 		figure.Print(os.Stdout, "checkout_"+c.name, "checkouts/s", figure.Goal{}, c.rates...)
+		if c.loader != nil {
+			figure.Print(os.Stdout, "checkout_"+c.name+"_loader_cpu", "us/checkout", figure.Goal{}, c.cpu...)
+		}
 	}
 	ok := true
 	for _, r := range ratios {
@@ -64,10 +74,22 @@ func (s *shop) byPgbench(name, script string, clients int) *contender {
 
 // byAPI is the load tool in a closed loop.
 func (s *shop) byAPI(name string, pick load.Pick, connections int, keys bool) *contender {
-	return &contender{name: name, turn: func(ctx context.Context) (float64, error) {
+	var cpu float64
+	return &contender{name: name, loader: func() float64 { return cpu }, turn: func(ctx context.Context) (float64, error) {
+		before := cpuTime()
 		r, err := s.load(ctx, load.Config{Connections: connections, Pick: pick, Keys: keys})
+		cpu = float64((cpuTime()-before).Microseconds()) / float64(max(r.Requests, 1))
 		return r.Rate(), err
 	}}
+}
+
+// cpuTime is what this process has used of the machine.
+func cpuTime() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // load runs the load tool for a turn; whatever is not bought fails it.
