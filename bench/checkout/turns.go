@@ -78,7 +78,7 @@ func (s *shop) byAPI(name string, pick load.Pick, connections int, keys bool) *c
 	return &contender{name: name, loader: func() float64 { return cpu }, turn: func(ctx context.Context) (float64, error) {
 		before := cpuTime()
 		r, err := s.load(ctx, load.Config{Connections: connections, Pick: pick, Keys: keys})
-		cpu = float64((cpuTime()-before).Microseconds()) / float64(max(r.Requests, 1))
+		cpu = float64((cpuTime() - before).Microseconds()) / float64(max(r.Requests, 1))
 		return r.Rate(), err
 	}}
 }
