@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -99,7 +98,7 @@ func TestCompose(t *testing.T) {
 	code, out, errs := restock(t, s.environment("migrate"), s.command("migrate")...)
 	require.Zero(t, code, "%s %s", out, errs)
 	s.sql("furnish.sql")
-	for _, name := range []string{"localaws", "factory", "marketing", "api", "relay-store", "relay-customers", "consume", "reconcile"} {
+	for _, name := range []string{"localaws", "factory", "marketing", "api", "relay-store", "relay-customers", "consume", "admin"} {
 		launch(t, s.environment(name), s.command(name)...)
 		if check := s.services[name].Healthcheck.Test; len(check) > 0 {
 			code, _, errs := restock(t, nil, s.local(check[2:])...)
@@ -175,22 +174,16 @@ func (s *composeStack) sql(file string) {
 	require.NoError(s.t, err)
 }
 
-// watched starts what looks on, which prints its endpoint beside what it looks at.
+// watched asks the console, with the token that stands there.
 func (s *composeStack) watched() {
-	p := &process{t: s.t, args: s.command("status"), log: &log{}}
-	p.cmd = exec.Command(binary, p.args...)
-	p.cmd.Env = append(os.Environ(), s.environment("status")...)
-	p.cmd.Stderr = p.log
-	require.NoError(s.t, p.cmd.Start())
-	defer p.kill()
-	require.Eventually(s.t, func() bool {
-		res, err := http.Get("http://" + s.local([]string{"status:8084"})[0] + "/metrics")
-		if err != nil {
-			return false
-		}
-		text, err := io.ReadAll(res.Body)
-		return errors.Join(err, res.Body.Close()) == nil && strings.Contains(string(text), "restock_status_dead_letters{")
-	}, patience, 5e6, p.log.tail())
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.local([]string{"admin:8089"})[0]+"/api/status", nil)
+	require.NoError(s.t, err)
+	_, token, _ := strings.Cut(s.services["admin"].Environment["RESTOCK_ADMIN_TOKENS"], ":")
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(s.t, err)
+	require.NoError(s.t, res.Body.Close())
+	require.Equal(s.t, http.StatusOK, res.StatusCode)
 }
 
 // story buys the last donut, and one in vain; and a hundred at once.

@@ -23,11 +23,13 @@ const (
 )
 
 // What the demo's shop has: the product that a checkout with an empty body buys,
-// one to buy many of, and a customer who is not VIP yet.
+// one to buy many of, a customer who is not VIP yet, and who
+// mails the ads' manager.
 const (
 	demoSKU      = "CP-502101"
 	demoBulkSKU  = "CP-502102"
 	demoCustomer = "customer-1"
+	demoSender   = "ads@donuts.example"
 )
 
 // startPostgres starts the private server and makes the databases.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -37,6 +38,9 @@ func (d *demo) startAWS() error {
 	d.closers = append(d.closers, s.Close)
 	if d.topology, err = createTopology(d.inv, s, schema.DefaultVIPThreshold); err != nil {
 		return err
+	}
+	if _, err := sesv2.NewFromConfig(s.AWSConfig()).CreateEmailIdentity(d.inv, &sesv2.CreateEmailIdentityInput{EmailIdentity: aws.String(demoSender)}); err != nil {
+		return fmt.Errorf("verify the sender of mails: %w", err)
 	}
 	endpoint(d.inv, "aws", s.URL())
 	endpoint(d.inv, "mails", s.URL()+"/_localaws/mails")
@@ -181,7 +185,7 @@ func (d *demo) supplies() supplies {
 		store:      d.pool(demoStore, schema.RoleConsumers),
 		customers:  d.pool(demoCustomers, schema.RoleCustomers),
 		factoryAPI: d.url("factory"), vipThreshold: schema.DefaultVIPThreshold,
-		ads: consumers.AdsConfig{SES: sesv2.NewFromConfig(d.aws.AWSConfig()), From: "Donuts <ads@donuts.example>"},
+		ads: consumers.AdsConfig{SES: sesv2.NewFromConfig(d.aws.AWSConfig()), From: "Donuts <" + demoSender + ">"},
 		marketing: consumers.MarketingConfig{
 			URL: d.url("marketing") + "/webhooks", Secrets: []string{d.whsec},
 			AllowedPrefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
