@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -50,6 +52,12 @@ func (c *adminCommand) Run(inv *invocation) error {
 	var tokens []console.Token
 	for _, t := range c.Tokens {
 		tokens = append(tokens, console.ParseToken(t))
+	}
+	if value, set := os.LookupEnv("RESTOCK_ADMIN_TOKENS"); len(tokens) == 0 && set && strings.TrimSpace(value) == "" {
+		return &setupError{errors.New("RESTOCK_ADMIN_TOKENS is set and empty: give it a token, or unset it")}
+	}
+	if len(tokens) == 0 {
+		inv.log.Warn().Msg("no token is set: whoever can reach this machine's loopback may do everything")
 	}
 	guard, err := console.NewGuard(c.Addr, tokens, c.Hosts...)
 	if err != nil {

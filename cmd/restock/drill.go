@@ -60,8 +60,11 @@ func drillNames() []string { return slices.Sorted(maps.Keys(drills())) }
 
 // Validate is called by kong.
 func (c *drillCommand) Validate() error {
-	if c.Events < 0 || c.Groups < 1 || c.StoppedFor <= 0 {
-		return errors.New("--events, --groups and --stopped-for are positive")
+	switch {
+	case c.Groups < 1 || c.StoppedFor <= 0:
+		return errors.New("--groups and --stopped-for are positive")
+	case c.Events != 0 && c.Events < 20:
+		return errors.New("--events is 20 or more")
 	}
 	return nil
 }
@@ -80,14 +83,19 @@ func (c *drillCommand) Run(inv *invocation) (err error) {
 		return &setupError{fmt.Errorf("make the data directory: %w", err)}
 	}
 	// The parts' logs would run through what is to be read.
-	file, err := os.Create(filepath.Join(c.DataDir, "log"))
+	file, err := os.OpenFile(filepath.Join(c.DataDir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return &setupError{fmt.Errorf("keep the log: %w", err)}
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	inv.log = inv.log.Output(file)
 	s := newStage(inv, c)
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() {
+		err = errors.Join(err, s.close())
+		if inv.Err() != nil {
+			err = errors.New("stopped before it could tell whether all is well") // not wrapped: to be told to stop is no success here
+		}
+	}()
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -119,8 +127,9 @@ func (s *stage) handOver(d drill) error {
 	s.tell("it is yours now; %s. In another terminal:", d.care)
 	say(s.inv.stdout, "  . %s\n  restock status\n", file)
 	for {
-		if _, err := s.look(); err == nil {
-			return nil
+		ok, err := s.isWell()
+		if ok || err != nil {
+			return errors.Join(err, s.whatEnded())
 		}
 		if err := service.Sleep(s.ctx, time.Second); err != nil {
 			return err
@@ -156,7 +165,7 @@ func (s *stage) until(what string, ok func() (bool, error)) error {
 			return err
 		}
 		if err := service.Sleep(ctx, 10*time.Millisecond); err != nil {
-			return fmt.Errorf("%s: not within %s: %w", what, drillPatience, errors.Join(s.whatEnded(), s.ctx.Err()))
+			return errors.Join(fmt.Errorf("%s: not within %s", what, drillPatience), s.whatEnded(), s.ctx.Err())
 		}
 	}
 }

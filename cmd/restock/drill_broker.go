@@ -14,7 +14,7 @@ import (
 func loseMessages(s *stage) error {
 	half := s.cmd.Events / 2
 	soldOut := half / 10
-	customers := s.cmd.Events // each promoted once
+	customers := s.cmd.Events / 5 // who buy before and after
 	if err := s.furnishDrill(2 * soldOut); err != nil {
 		return err
 	}

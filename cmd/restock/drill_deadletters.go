@@ -42,7 +42,7 @@ func deadLetter(s *stage) error {
 	}
 	s.tell("%d events of %d groups are dead", s.cmd.Events, s.cmd.Groups)
 	s.stop(schema.ConsumerVIP)
-	if err := s.startWrapped(s.handled.noted, schema.ConsumerVIP); err != nil {
+	if err := s.startConsumers(schema.ConsumerVIP); err != nil {
 		return err
 	}
 	s.tell("a version without it is deployed")

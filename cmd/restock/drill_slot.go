@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -10,7 +13,8 @@ func loseSlot(s *stage) error {
 		return err
 	}
 	half := s.cmd.Events / 2
-	if err := s.buy(bulk(0, half, s.cmd.Groups)); err != nil {
+	customers := s.cmd.Events / 5 // who buy before and after
+	if err := s.buy(bulk(0, half, customers)); err != nil {
 		return err
 	}
 	if err := s.settled(); err != nil {
@@ -18,7 +22,7 @@ func loseSlot(s *stage) error {
 	}
 	s.stop("relay " + demoStore)
 	s.tell("%d orders are published and handled; the store's relay is stopped", half)
-	if err := s.buy(bulk(half, half, s.cmd.Groups)); err != nil {
+	if err := s.buy(bulk(half, half, customers)); err != nil {
 		return err
 	}
 	if err := s.asOwner(demoStore, s.invalidate); err != nil {
@@ -29,18 +33,14 @@ func loseSlot(s *stage) error {
 }
 
 // invalidate fills WAL until the slot is lost. https://www.postgresql.org/docs/current/runtime-config-replication.html
-func (s *stage) invalidate(conn *pgx.Conn) error {
-	bound := func(size string) error {
-		if _, err := conn.Exec(s.ctx, "ALTER SYSTEM SET max_slot_wal_keep_size = '"+size+"'"); err != nil {
+func (s *stage) invalidate(conn *pgx.Conn) (err error) {
+	defer func() { err = errors.Join(err, s.unbound(conn)) }()
+	for _, sql := range []string{"ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'", "SELECT pg_reload_conf()"} {
+		if _, err := conn.Exec(s.ctx, sql); err != nil {
 			return err
 		}
-		_, err := conn.Exec(s.ctx, "SELECT pg_reload_conf()")
-		return err
 	}
-	if err := bound("1MB"); err != nil {
-		return err
-	}
-	err := s.until("the slot is lost", func() (lost bool, err error) {
+	return s.until("the slot is lost", func() (lost bool, err error) {
 		for _, sql := range []string{"SELECT pg_logical_emit_message(true, 'drill', repeat('x', 4194304))", "SELECT pg_switch_wal()", "CHECKPOINT"} {
 			if _, err := conn.Exec(s.ctx, sql); err != nil {
 				return false, err
@@ -49,10 +49,17 @@ func (s *stage) invalidate(conn *pgx.Conn) error {
 		err = conn.QueryRow(s.ctx, `SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = $1`, s.slot()).Scan(&lost)
 		return lost, err
 	})
-	if err != nil {
-		return err
+}
+
+// unbound takes the bound away, also one that an earlier drill was stopped with.
+func (s *stage) unbound(conn *pgx.Conn) error {
+	ctx := context.WithoutCancel(s.ctx)
+	for _, sql := range []string{"ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()"} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
 	}
-	return bound("-1")
+	return nil
 }
 
 // startRelayAgain sees the slot lost, starts the relay, and sees it heal.

@@ -45,7 +45,7 @@ func newStage(inv *invocation, c *drillCommand) *stage {
 	anywhere := "127.0.0.1:0"
 	d := &demo{
 		inv: inv, passwords: map[string]string{}, registry: newRegistry(), listeners: map[string]net.Listener{}, deliver: make(chan time.Time),
-		cmd: &demoCommand{APIAddr: anywhere, AWSAddr: anywhere, FactoryAddr: anywhere, MarketingAddr: anywhere, HTTPAddr: anywhere, DataDir: c.DataDir, PGBindir: c.PGBindir, FactoryDelay: 10 * time.Millisecond},
+		cmd: &demoCommand{APIAddr: anywhere, AWSAddr: anywhere, FactoryAddr: anywhere, MarketingAddr: anywhere, HTTPAddr: anywhere, DataDir: c.DataDir, PGBindir: c.PGBindir, FactoryDelay: time.Second},
 	}
 	ctx, cancel := context.WithCancel(inv)
 	return &stage{demo: d, cmd: c, ctx: ctx, cancel: cancel, began: time.Now(), running: map[string]*running{}}
@@ -60,6 +60,9 @@ func (s *stage) open() error {
 	}
 	s.start("shop", func(ctx context.Context) error { return service.Run(ctx, s.parts...) })
 	s.supplies = s.demo.supplies()
+	if err := s.asOwner(demoStore, s.unbound); err != nil {
+		return err
+	}
 	for _, database := range []string{demoStore, demoCustomers} {
 		if err := s.startRelay(database); err != nil {
 			return err
@@ -121,9 +124,10 @@ func (s *stage) startRelay(database string) error {
 	return err
 }
 
-func (s *stage) startConsumers(names ...string) error { return s.startWrapped(same, names...) }
-
-func same(h consumers.Handler) consumers.Handler { return h }
+// startConsumers starts consumers, of which vip's notes the order in which orders come.
+func (s *stage) startConsumers(names ...string) error {
+	return s.startWrapped(s.handled.noted, names...)
+}
 
 // startWrapped starts consumers whose handlers are what wrap makes of them.
 func (s *stage) startWrapped(wrap func(consumers.Handler) consumers.Handler, names ...string) error {
@@ -307,4 +311,15 @@ func (s *stage) settled() error {
 		}
 		return err == nil, err
 	})
+}
+
+// isWell tells whether everything is handled and both relays stream.
+func (s *stage) isWell() (bool, error) {
+	if _, err := s.look(); errors.Is(err, errDrill) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	n, err := s.count(demoStore, "pg_replication_slots WHERE active")
+	return n == 2, err
 }

@@ -29,6 +29,10 @@ func stopRelay(s *stage) error {
 		return err
 	}
 	s.stop("relay " + demoStore)
+	if s.cmd.ByHand {
+		s.tell("the store's relay is stopped, and the shop goes on selling")
+		return s.buy(bulk(0, s.cmd.Events, s.cmd.Groups))
+	}
 	s.tell("the store's relay is stopped for %s, and the shop goes on selling", s.cmd.StoppedFor)
 	return nil
 }
@@ -37,9 +41,9 @@ func stopRelay(s *stage) error {
 func watchLag(s *stage) error {
 	turns := max(20, int(s.cmd.StoppedFor/(5*time.Second)))
 	var watch lagWatch
-	started := time.Now()
+	started, events := time.Now(), max(s.cmd.Events, turns) // so that something waits from the first sample on
 	for i := range turns {
-		from, to := s.cmd.Events*i/turns, s.cmd.Events*(i+1)/turns
+		from, to := events*i/turns, events*(i+1)/turns
 		if err := s.buy(bulk(from, to-from, s.cmd.Groups)); err != nil {
 			return err
 		}

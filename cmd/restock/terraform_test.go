@@ -249,7 +249,7 @@ func newTerraformStack(t *testing.T, tf *terraform) *terraformStack {
 	other, otherPool := newDatabase(t, customers)
 	with := func(more ...string) []string { return append(slices.Clone(env), more...) }
 	dsn := func(role string) string { return "RESTOCK_DATABASE_URL=" + s.db.RoleDSN(role, password) }
-	s.factory = launch(t, nil, "factory", "--addr", "127.0.0.1:0", "--delay", "10ms")
+	s.factory = launch(t, nil, "factory", "--addr", "127.0.0.1:0", "--delay", "1s")
 	marketing := launch(t, []string{"RESTOCK_MARKETING_SECRETS=" + oldSecret}, "marketing", "--addr", "127.0.0.1:0")
 	s.api = launch(t, []string{dsn(schema.RoleAPI), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "warn")
 	s.apiURL = s.api.endpoints["api"]

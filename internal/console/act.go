@@ -89,6 +89,7 @@ type parkedAct struct {
 	All      bool        `json:"all"`
 	Groups   []string    `json:"groups"`
 	Events   []uuid.UUID `json:"events"`
+	Seen     int         `json:"seen"`
 	DryRun   bool        `json:"dryRun"`
 }
 
@@ -110,7 +111,7 @@ func (c *Console) openParked(r *http.Request) (*ops.Parked, parkedAct, error) {
 }
 
 func (a parkedAct) selection() ops.ParkedSelection {
-	return ops.ParkedSelection{All: a.All, Groups: a.Groups, Events: a.Events}
+	return ops.ParkedSelection{All: a.All, Groups: a.Groups, Events: a.Events, Seen: a.Seen}
 }
 
 func (c *Console) sendParked(_ http.ResponseWriter, r *http.Request) (any, error) {

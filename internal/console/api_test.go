@@ -169,6 +169,8 @@ func TestParked(t *testing.T) {
 	w.refuses(http.StatusUnprocessableEntity, "name groups or events", "POST", "/api/parked/skip", object{"all": true, "reason": "x"})
 	w.refuses(http.StatusUnprocessableEntity, "a skip has none", "POST", "/api/parked/skip", object{"groups": []string{"B"}, "dryRun": true})
 	w.refuses(http.StatusNotFound, "not parked", "POST", "/api/parked/skip", object{"groups": []string{"Z"}, "reason": "x"})
+	w.park("C")
+	w.refuses(http.StatusConflict, "2 events are parked of it now, and 1 were seen: look again", "POST", "/api/parked/skip", object{"groups": []string{"B", "C"}, "seen": 1, "reason": "x"})
 	post[object](w, "/api/parked/skip", object{"events": []uuid.UUID{b.ID}, "reason": "refunded"})
 	require.Equal(t, 1, w.count(`parked WHERE state = 'skipped' AND note = 'refunded' AND asked_by = 'kim'`))
 	w.refuses(http.StatusNotFound, "not parked", "GET", "/api/parked/"+uuid.NewString(), nil)

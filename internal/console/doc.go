@@ -21,8 +21,9 @@
 //
 // # What it costs
 //
-// One sampler looks at the pipeline for all who watch, and keeps an hour of it. Memory is
-// bounded: by the hour, by the number of viewers, by the size of a request. A viewer that
+// One sampler looks at the pipeline for all who watch, and keeps an hour of it. Its memory
+// is bounded: by the hour, by the number of viewers, by the size of a request. A list is as
+// long as what it lists. A viewer that
 // does not take a report before the next is dropped, not waited for. Long requests, which
 // walk a queue or plan a replay, take turns.
 //

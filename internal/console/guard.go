@@ -74,6 +74,11 @@ func NewGuard(address string, tokens []Token, hosts ...string) (*Guard, error) {
 	if len(tokens) == 0 && !local {
 		return nil, fmt.Errorf("admin address %s can be reached from other machines: set a token, or listen on 127.0.0.1", address)
 	}
+	for _, h := range hosts {
+		if len(tokens) == 0 && !isLoopback(h) {
+			return nil, fmt.Errorf("it is reached as %s, so from other machines: set a token", h)
+		}
+	}
 	g := &Guard{key: make([]byte, sha256.Size), foreign: http.NewCrossOriginProtection(), now: time.Now}
 	for _, t := range tokens {
 		switch {

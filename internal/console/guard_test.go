@@ -26,6 +26,8 @@ func TestNewGuard(t *testing.T) {
 		{"[::1]:9090", "", nil, ""},
 		{"localhost:9090", "", nil, ""},
 		{"[::ffff:127.0.0.1]:9090", "", nil, ""},
+		{"127.0.0.1:9090", "", []string{"localhost"}, ""},
+		{"127.0.0.1:9090", "", []string{"admin.example"}, "set a token"},
 		{"10.0.0.5:9090", "", nil, "set a token"},
 		{"0.0.0.0:9090", "", []string{"admin.example"}, "set a token"},
 		{":9090", "", nil, "set a token"},

@@ -128,6 +128,9 @@ type ParkedSelection struct {
 	All    bool
 	Groups []string
 	Events []uuid.UUID
+	// Seen is how many events there were when whoever asks looked: a skip refuses to give
+	// up more. 0 is no bound.
+	Seen int
 }
 
 // Validate tells what is wrong with a selection that means nothing, or too much.

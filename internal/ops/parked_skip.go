@@ -11,7 +11,7 @@ import (
 
 // Skip gives parked events up: they are never published. Why is kept with them. A
 // group of which nothing is left parked goes on. It returns the events that it
-// skipped; what is being sent is not skipped any more, and is an error.
+// skipped; what is being sent is not skipped any more, and is an error, as is more than s.Seen.
 func (p *Parked) Skip(ctx context.Context, s ParkedSelection, why string) ([]uuid.UUID, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("skip what is parked: %w", err)
@@ -32,6 +32,9 @@ func (p *Parked) Skip(ctx context.Context, s ParkedSelection, why string) ([]uui
 		}
 		if len(events) == 0 {
 			return ErrNotParked
+		}
+		if s.Seen > 0 && len(events) > s.Seen {
+			return refuse("%d events are parked of it now, and %d were seen: look again", len(events), s.Seen)
 		}
 		skipped, err = p.giveUp(ctx, tx, events, why)
 		return err

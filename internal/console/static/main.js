@@ -60,11 +60,22 @@ function watch() {
   stream.addEventListener('status', (event) => report(JSON.parse(event.data)))
   stream.addEventListener('error', () => {
     if (stream.readyState !== EventSource.CLOSED) return // it comes back by itself
-    setTimeout(() => attempt(async () => {
-      await get('/api/history') // tells whether it is the sign-in that is over
-      watch()
-    }), 5000)
+    comeBack()
   })
+}
+
+// A stream that a proxy or a restart has ended for good is begun anew, until it is
+// the sign-in that is over.
+function comeBack() {
+  setTimeout(async () => {
+    try {
+      await get('/api/history')
+      watch()
+    } catch (error) {
+      if (error instanceof SignInError) attempt(() => Promise.reject(error))
+      else comeBack()
+    }
+  }, 5000)
 }
 
 function report(now) {

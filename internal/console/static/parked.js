@@ -63,7 +63,7 @@ async function skip(g) {
   const reason = await ask({ title: `Skip what is parked of ${g.group}`, confirm: 'Skip for good', danger: true,
     body: el('p', { class: 'warning' }, `${count(g.events, 'event')} will never be published. This cannot be undone.`) })
   if (reason === undefined) return
-  const done = await post('/api/parked/skip', { database: g.database, groups: [g.group], reason })
+  const done = await post('/api/parked/skip', { database: g.database, groups: [g.group], seen: g.events, reason })
   say(`${count(done.skipped.length, 'event')} skipped`)
   await list()
 }
