@@ -191,7 +191,9 @@ func TestFactorySlowIsUncertain(t *testing.T) {
 	w.start(w.factoryAt(p.server.URL, func(c *consumers.FactoryConfig) { c.Timeout = 50 * time.Millisecond }))
 	e := w.request()
 	row := w.await(e.ID, "done")
-	require.Equal(t, []string{"uncertain", "ok"}, w.effects(e)[:2])
+	effects := w.effects(e) // on a slow machine more calls than the first may be too slow
+	require.Equal(t, "uncertain", effects[0])
+	require.Equal(t, "ok", effects[len(effects)-1])
 	require.Positive(t, row.uncertain)
 }
 
