@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,16 +12,17 @@ import (
 
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
-	status := http.StatusOK
+	var status atomic.Int32
+	status.Store(http.StatusOK)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" {
-			w.WriteHeader(status)
+			w.WriteHeader(int(status.Load()))
 		}
 	}))
 	defer s.Close()
 	code, _, errs := restock(t, nil, "healthcheck", s.URL+"/healthz")
 	require.Zero(t, code, errs)
-	status = http.StatusServiceUnavailable
+	status.Store(http.StatusServiceUnavailable)
 	code, _, errs = restock(t, nil, "healthcheck", s.URL+"/healthz")
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "answers 503")
