@@ -114,6 +114,8 @@ func TestALoadedQueueGetsSeveralReceives(t *testing.T) {
 	w.start(r, func(cfg *consumers.Config) { cfg.SQS = client })
 	w.awaitEmpty()
 	require.Len(t, r.seen(), 1000)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	require.Greater(t, c.most, 1)
 }
 
