@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +21,14 @@ import (
 
 // databaseFlag is the database of one part, as that part's role.
 type databaseFlag struct {
-	DatabaseURL string `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
+	DatabaseURL      string `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
+	DatabasePassword string `env:"RESTOCK_DATABASE_PASSWORD" placeholder:"PASSWORD" help:"Its password, where that is kept apart from it, as a managed service does. Best given by the environment."`
+}
+
+// AfterApply is called by kong.
+func (f *databaseFlag) AfterApply() (err error) {
+	f.DatabaseURL, err = withPassword(f.DatabaseURL, f.DatabasePassword)
+	return err
 }
 
 func (f databaseFlag) reach(ctx context.Context) error {
@@ -27,8 +37,35 @@ func (f databaseFlag) reach(ctx context.Context) error {
 
 // databasesFlags are the two databases, for a command that may need either.
 type databasesFlags struct {
-	DatabaseURL          string `env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store: Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
-	CustomersDatabaseURL string `env:"RESTOCK_CUSTOMERS_DATABASE_URL" placeholder:"URL" help:"The customers database: Postgres connection string."`
+	DatabaseURL               string `env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store: Postgres connection string. A password belongs in the environment or a passfile, not on the command line."`
+	DatabasePassword          string `env:"RESTOCK_DATABASE_PASSWORD" placeholder:"PASSWORD" help:"Its password, where that is kept apart from it, as a managed service does. Best given by the environment."`
+	CustomersDatabaseURL      string `env:"RESTOCK_CUSTOMERS_DATABASE_URL" placeholder:"URL" help:"The customers database: Postgres connection string."`
+	CustomersDatabasePassword string `env:"RESTOCK_CUSTOMERS_DATABASE_PASSWORD" placeholder:"PASSWORD" help:"Its password, where that is kept apart."`
+}
+
+// AfterApply is called by kong.
+func (f *databasesFlags) AfterApply() (err error) {
+	if f.DatabaseURL, err = withPassword(f.DatabaseURL, f.DatabasePassword); err == nil {
+		f.CustomersDatabaseURL, err = withPassword(f.CustomersDatabaseURL, f.CustomersDatabasePassword)
+	}
+	return err
+}
+
+// withPassword puts a password into a connection string, a URL or one of keywords. No
+// error of it shows either.
+func withPassword(dsn, password string) (string, error) {
+	switch {
+	case dsn == "" || password == "":
+		return dsn, nil
+	case !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://"):
+		return dsn + " password='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'", nil
+	}
+	u, err := url.Parse(dsn)
+	if err != nil || u.User.Username() == "" {
+		return "", errors.New("a password goes with a connection string that is a URL and names its user, as in postgres://user@host/database")
+	}
+	u.User = url.UserPassword(u.User.Username(), password)
+	return u.String(), nil
 }
 
 // reach connects once, so that a wrong address is an error at the start.

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// TestPasswordApart: whatever a password holds, it comes out as it went in, and nothing
+// else changes.
+func TestPasswordApart(t *testing.T) {
+	t.Parallel()
+	for _, dsn := range []string{
+		"postgres://restock_api@db.example:5433/store?sslmode=require", "postgresql://restock_api:old@db.example:5433/store?sslmode=require",
+		"host=db.example port=5433 user=restock_api dbname=store sslmode=require",
+	} {
+		for _, password := range []string{"plain", `p@ss:/?#[]%20&=+ '"\`, "비밀"} {
+			got, err := withPassword(dsn, password)
+			require.NoError(t, err)
+			cfg, err := pgx.ParseConfig(got)
+			require.NoError(t, err, got)
+			require.Equal(t, []any{password, "restock_api", "db.example", uint16(5433), "store"}, []any{cfg.Password, cfg.User, cfg.Host, cfg.Port, cfg.Database}, dsn)
+		}
+		got, err := withPassword(dsn, "")
+		require.NoError(t, err)
+		require.Equal(t, dsn, got)
+	}
+	for _, dsn := range []string{"postgres://db.example/store", "postgres://%zz@db.example/store"} {
+		_, err := withPassword(dsn, "secret")
+		require.ErrorContains(t, err, "names its user")
+		require.NotContains(t, err.Error(), "secret")
+	}
+}
+
+// TestPasswordsByVariable: a part's own and the two of a command that needs both.
+func TestPasswordsByVariable(t *testing.T) {
+	for name, value := range map[string]string{
+		"RESTOCK_DATABASE_URL": "postgres://a@h/store", "RESTOCK_DATABASE_PASSWORD": "1",
+		"RESTOCK_CUSTOMERS_DATABASE_URL": "postgres://b@h/customers", "RESTOCK_CUSTOMERS_DATABASE_PASSWORD": "2",
+	} {
+		t.Setenv(name, value)
+	}
+	var c cli
+	parser, err := newParser(&c, nil, nil, func(int) {})
+	require.NoError(t, err)
+	_, err = parser.Parse([]string{"maintain"})
+	require.NoError(t, err)
+	require.Equal(t, "postgres://a:1@h/store", c.Maintain.DatabaseURL)
+	require.Equal(t, "postgres://b:2@h/customers", c.Maintain.CustomersDatabaseURL)
+	_, err = parser.Parse([]string{"api"})
+	require.NoError(t, err)
+	require.Equal(t, "postgres://a:1@h/store", c.API.DatabaseURL)
+}
