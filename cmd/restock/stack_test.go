@@ -109,6 +109,22 @@ func (p *process) up() bool {
 	return len(p.endpoints) > 0
 }
 
+// watching starts restock status --watch, and returns the first line that it prints, after
+// which it serves too.
+func watching(t testing.TB, env []string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	p := &process{cmd: cmd}
+	t.Cleanup(p.kill)
+	lines := bufio.NewScanner(out)
+	require.True(t, lines.Scan(), "%v ended without a line", args)
+	return lines.Text()
+}
+
 // kill ends it with SIGKILL and waits for its end.
 func (p *process) kill() {
 	if p.cmd.Process != nil {

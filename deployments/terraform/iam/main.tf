@@ -1,12 +1,19 @@
 # One role a part, with what it calls and nothing besides. The API calls nothing of AWS:
-# its role is there to be run as.
+# its role is there to be run as, and so is that of the callback's function.
 
 locals {
   keys = var.kms_key_arn == null ? [] : [var.kms_key_arn]
 
+  on_lambda = var.consumer_runtime == "lambda"
+  # Each is taken by what runs it, and by nothing else.
+  trusted = { for name in keys(local.statements) : name =>
+  local.on_lambda && contains(concat(keys(var.consumers), ["stock-increase"]), name) ? "lambda.amazonaws.com" : "ecs-tasks.amazonaws.com" }
+
   statements = merge(
+    local.on_lambda ? { stock-increase = [] } : {},
     {
-      api = []
+      api    = []
+      status = [{ actions = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"], resources = concat(local.queues, local.dead) }]
       relay = concat(
         [{ actions = ["sns:Publish"], resources = [var.topic_arn] }],
         [for key in local.keys : { actions = ["kms:GenerateDataKey", "kms:Decrypt"], resources = [key] }],
@@ -43,11 +50,13 @@ locals {
 }
 
 data "aws_iam_policy_document" "trust" {
+  for_each = toset(values(local.trusted))
+
   statement {
     actions = ["sts:AssumeRole"]
     principals {
       type        = "Service"
-      identifiers = var.trusted_services
+      identifiers = [each.key]
     }
   }
 }
@@ -56,7 +65,7 @@ resource "aws_iam_role" "part" {
   for_each = local.statements
 
   name               = "${var.name_prefix}-${each.key}"
-  assume_role_policy = data.aws_iam_policy_document.trust.json
+  assume_role_policy = data.aws_iam_policy_document.trust[local.trusted[each.key]].json
   tags               = var.tags
 }
 

@@ -1,5 +1,5 @@
 output "role_arns" {
-  description = "The role of each part: api, relay, and each consumer by its name."
+  description = "The role of each part: api, relay, status, each consumer by its name, and on Lambda stock-increase."
   value       = { for name, role in aws_iam_role.part : name => role.arn }
 }
 

@@ -23,10 +23,14 @@ variable "kms_key_arn" {
   default     = null
 }
 
-variable "trusted_services" {
-  description = "Who may take the roles: ecs-tasks.amazonaws.com, or lambda.amazonaws.com for Lambda consumers."
-  type        = list(string)
-  default     = ["ecs-tasks.amazonaws.com"]
+variable "consumer_runtime" {
+  description = "ecs, or lambda where the consumers and the factory's callback are functions: who may take their roles."
+  type        = string
+  default     = "ecs"
+  validation {
+    condition     = contains(["ecs", "lambda"], var.consumer_runtime)
+    error_message = "It is ecs or lambda."
+  }
 }
 
 variable "operator_principals" {

@@ -3,8 +3,9 @@
 # contract.json is written from package schema, and a test holds it against it.
 
 locals {
-  contract  = jsondecode(file("${path.module}/contract.json"))
-  consumers = local.contract.consumers
+  contract   = jsondecode(file("${path.module}/contract.json"))
+  consumers  = local.contract.consumers
+  visibility = coalesce(var.visibility_seconds, local.contract.visibilitySeconds)
 }
 
 resource "aws_sns_topic" "events" {
@@ -12,7 +13,7 @@ resource "aws_sns_topic" "events" {
   fifo_topic                  = true
   content_based_deduplication = false
   fifo_throughput_scope       = var.throughput_scope
-  kms_master_key_id           = var.kms_key_arn
+  kms_master_key_id           = coalesce(var.kms_key_arn, "alias/aws/sns")
   tags                        = var.tags
 }
 
@@ -22,7 +23,7 @@ resource "aws_sqs_queue" "queue" {
   name                       = each.value.queue
   fifo_queue                 = true
   message_retention_seconds  = local.contract.retentionSeconds
-  visibility_timeout_seconds = local.contract.visibilitySeconds
+  visibility_timeout_seconds = local.visibility
   deduplication_scope        = var.high_throughput_queues ? "messageGroup" : "queue"
   policy                     = data.aws_iam_policy_document.from_topic.json
   fifo_throughput_limit      = var.high_throughput_queues ? "perMessageGroupId" : "perQueue"

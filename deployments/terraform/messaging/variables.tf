@@ -18,6 +18,16 @@ variable "throughput_scope" {
   }
 }
 
+variable "visibility_seconds" {
+  description = "The queues' visibility timeout. Null: what the worker asks for, 60 s. For Lambda consumers six times their time-out: 360."
+  type        = number
+  default     = null
+  validation {
+    condition     = var.visibility_seconds == null ? true : var.visibility_seconds >= 30 && var.visibility_seconds <= 43200
+    error_message = "It is 30 to 43200."
+  }
+}
+
 variable "high_throughput_queues" {
   description = "Queues in high-throughput mode: deduplicated and limited by message group rather than 300 calls a second for the queue. The price of a request is the same."
   type        = bool
