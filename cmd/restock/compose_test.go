@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -31,13 +29,17 @@ type container struct {
 	Command     []string
 	Entrypoint  []string
 	Environment map[string]string
+	Ports       []string
 	Healthcheck struct{ Test []string }
 }
 
 func composed(t *testing.T) map[string]container {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(composeDir, "compose.yaml"))
-	require.NoError(t, err)
+	return composeServices(t, []byte(read(t, filepath.Join(composeDir, "compose.yaml"))))
+}
+
+func composeServices(t *testing.T, text []byte) map[string]container {
+	t.Helper()
 	var file struct{ Services map[string]container }
 	require.NoError(t, yaml.Unmarshal(text, &file))
 	require.Greater(t, len(file.Services), 10)
@@ -46,42 +48,6 @@ func composed(t *testing.T) map[string]container {
 
 // ours tells whether a service runs this program.
 func (c container) ours() bool { return strings.HasPrefix(c.Image, "restock:") }
-
-// TestComposeSaysWhatTheProgramKnows: every command line parses, and every variable is one
-// that the command reads.
-func TestComposeSaysWhatTheProgramKnows(t *testing.T) {
-	t.Parallel()
-	for name, c := range composed(t) {
-		if !c.ours() {
-			continue
-		}
-		known := environmentOf(t, c.Command)
-		for variable := range c.Environment {
-			if !strings.HasPrefix(variable, "AWS_") {
-				require.Contains(t, known, variable, "service %s, restock %v", name, c.Command)
-			}
-		}
-		if check := c.Healthcheck.Test; len(check) > 0 {
-			require.Equal(t, []string{"CMD", "/restock"}, check[:2])
-			environmentOf(t, check[2:])
-		}
-	}
-}
-
-// environmentOf are the variables that a command line reads. It fails where the command
-// line itself is wrong.
-func environmentOf(t *testing.T, args []string) (names []string) {
-	t.Helper()
-	parser, err := newParser(&cli{}, io.Discard, io.Discard, func(int) {})
-	require.NoError(t, err)
-	kctx, err := kong.Trace(parser, args)
-	require.NoError(t, err)
-	require.NoError(t, kctx.Error, "restock %v", args)
-	for _, flag := range kctx.Flags() {
-		names = append(names, flag.Envs...)
-	}
-	return names
-}
 
 // TestCompose starts each part by hand with exactly the command and environment that
 // compose.yaml has, but for the addresses, and plays the story.
@@ -104,7 +70,13 @@ func TestCompose(t *testing.T) {
 			code, _, errs := restock(t, nil, s.local(check[2:])...)
 			require.Zero(t, code, errs)
 		}
+		if command := s.services[name].Command; served[command[0]] != nil {
+			require.Equal(t, served[command[0]], s.serves(s.local(command)), command)
+		}
 	}
+	status := []string{"status", "--watch", "--http-addr", "127.0.0.1:" + freePort(t)}
+	watching(t, s.environment("admin"), status...)
+	require.Equal(t, served["status"], s.serves(status))
 	s.story()
 	s.watched()
 	code, out, errs = restock(t, s.environment("maintain"), "maintain")
@@ -172,6 +144,24 @@ func (s *composeStack) sql(file string) {
 	defer conn.Close(s.t.Context())
 	_, err = conn.Exec(s.t.Context(), string(text))
 	require.NoError(s.t, err)
+}
+
+// serves are the paths, of those that any part has, that a running one answers where its
+// command says.
+func (s *composeStack) serves(command []string) (paths []string) {
+	at := slices.Index(command, "--http-addr")
+	if at < 0 {
+		at = slices.Index(command, "--addr")
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/progressz", "/metrics"} {
+		res, err := http.Get("http://" + command[at+1] + path)
+		require.NoError(s.t, err)
+		require.NoError(s.t, res.Body.Close())
+		if res.StatusCode != http.StatusNotFound {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // watched asks the console, with the token that stands there.
