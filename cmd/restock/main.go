@@ -16,9 +16,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // where the system has no time zones, as in a container of this program alone
 
 	"github.com/alecthomas/kong"
-	_ "golang.org/x/crypto/x509roots/fallback" // where the system has no certificate authorities, as in a container of this program alone
+	_ "golang.org/x/crypto/x509roots/fallback" // nor certificate authorities
 
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/ops"
