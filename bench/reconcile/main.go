@@ -2,6 +2,8 @@
 // over 30 days, all published, with their inboxes in two databases; then again right
 // after, as it goes on. It ends with one line per figure (internal/figure).
 //
+// restock status is measured besides: its first look holds every day against the ledger.
+//
 //	go run ./bench/reconcile -h
 package main
 
@@ -143,8 +145,14 @@ func measure(ctx context.Context, pg *localpg.Server, o options) error {
 		defer made.Close()
 		*pool = made
 	}
-	var whole, again []float64
+	var whole, again, status []float64
 	for range o.Rounds {
+		began := time.Now()
+		looked, err := ops.NewStatus(ops.StatusConfig{Databases: []ops.StatusDatabase{{Name: "store", Pool: store}, {Name: "customers", Pool: customers}}, Sample: time.Millisecond}).Look(ctx)
+		if err != nil || looked.Relays[0].Error != "" || looked.Relays[0].Unpublished != 0 {
+			return fmt.Errorf("want a status with nothing unpublished, got %+v: %w", looked.Relays, err)
+		}
+		status = append(status, time.Since(began).Seconds())
 		r, err := ops.NewReconciler(ops.ReconcileConfig{Store: store, Customers: customers, VIPThreshold: schema.DefaultVIPThreshold})
 		if err != nil {
 			return err
@@ -164,6 +172,7 @@ func measure(ctx context.Context, pg *localpg.Server, o options) error {
 	runtime.ReadMemStats(&memory)
 	figure.Print(os.Stdout, "reconcile", "s", figure.Goal{}, whole...)
 	figure.Print(os.Stdout, "reconcile_again", "s", figure.Goal{}, again...)
+	figure.Print(os.Stdout, "status_first_look", "s", figure.Goal{}, status...)
 	figure.Print(os.Stdout, "reconcile_memory", "MiB", figure.Goal{}, float64(memory.Sys>>20))
 	return nil
 }
