@@ -42,8 +42,8 @@ func (c *Cursor) read(after ...any) error {
 	if json.Unmarshal(text, &parts) != nil || len(parts) != len(after) {
 		return ErrCursor
 	}
-	for i, part := range parts {
-		if json.Unmarshal(part, after[i]) != nil {
+	for i, into := range after {
+		if json.Unmarshal(parts[i], into) != nil {
 			return ErrCursor
 		}
 	}
