@@ -31,7 +31,7 @@ async function look() {
     el('div', { class: 'row' }, again(), consumers.map((name) => el('button', { type: 'button', 'data-key': `all ${name}`, onclick: () => attempt(() => redrive(`all of ${name}`, { consumers: [name] })) }, `Redrive all of ${name}`))),
     unreachable(listing.unreachable, 'and what is dead of the consumers that need it is not shown'),
     held > 0 && el('p', { class: 'warning' }, `${count(held, 'message')} are held by somebody else at this moment and not shown: look again.`),
-    !listing.events.length && el('p', { class: 'empty' }, 'Nothing is dead.'),
+    !listing.events.length && el('p', { class: 'empty' }, listing.unreachable ? 'Nothing of what can be looked at is dead.' : 'Nothing is dead.'),
     listing.events.length > 0 && table('Dead events', [
       ['consumer', (e) => e.consumer],
       ['type', (e) => el('button', { class: 'link', type: 'button', 'data-key': `show ${e.consumer} ${e.eventId}`, title: `Show ${e.eventId}`, onclick: () => attempt(() => dossier(e.eventId)) }, e.type || '(not an event)')],
