@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
 )
 
 // metrics are the relay's, each with the label slot.
@@ -98,12 +99,12 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 	}
 }
 
-func (m *metrics) showSlot(o outlook) {
-	m.slotRetained.Set(float64(o.retained))
-	m.slotLag.Set(float64(o.lag))
-	m.slotBytesLeft.Set(o.bytes)
-	m.slotLeft.Set(o.left.Seconds())
-	if o.left == forever {
+func (m *metrics) showSlot(o schema.SlotOutlook) {
+	m.slotRetained.Set(float64(o.Retained))
+	m.slotLag.Set(float64(o.Lag))
+	m.slotBytesLeft.Set(o.Bytes)
+	m.slotLeft.Set(o.Left.Seconds())
+	if o.Left == schema.Forever {
 		m.slotLeft.Set(math.Inf(1))
 	}
 }

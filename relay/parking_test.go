@@ -102,12 +102,12 @@ func TestOneGroupAmongAThousand(t *testing.T) {
 	require.Equal(t, len(bad), o.count(`parked WHERE state = 'parked' AND reason = 'held' AND message_group = 'bad'`))
 	require.Equal(t, 1.0, r.metric(t, "parked_groups"))
 
-	list, err := o.operator().List(o.ctx)
+	list, err := o.operator().List(o.ctx, ops.Cursor{})
 	require.NoError(t, err)
-	require.Len(t, list, 1)
-	require.Equal(t, bad[0], *list[0].Head)
-	require.Contains(t, list[0].Detail, "InternalError")
-	require.True(t, list[0].Held)
+	require.Len(t, list.Items, 1)
+	require.Equal(t, bad[0], *list.Items[0].Head)
+	require.Contains(t, list.Items[0].Detail, "InternalError")
+	require.True(t, list.Items[0].Held)
 
 	accept()
 	o.send("bad")
@@ -185,10 +185,10 @@ func TestParkedAcrossRestart(t *testing.T) {
 	o.settled()
 	require.Equal(t, others, o.received(total(others)))
 	o.drained()
-	events, err := o.operator().Events(o.ctx, "bad")
+	events, err := o.operator().Events(o.ctx, "bad", ops.Cursor{})
 	require.NoError(t, err)
-	require.Len(t, events, 4)
-	for i, e := range events {
+	require.Len(t, events.Items, 4)
+	for i, e := range events.Items {
 		require.Equal(t, bad[i], e.EventID)
 		require.Contains(t, e.Detail, "InternalError")
 	}
@@ -368,10 +368,10 @@ func TestReleasedGroupFailsAgain(t *testing.T) {
 	o.received(more)
 	o.drained()
 	require.Equal(t, 1.0, r.metric(t, "parked_groups"))
-	left, err := o.operator().Events(o.ctx, "bad")
+	left, err := o.operator().Events(o.ctx, "bad", ops.Cursor{})
 	require.NoError(t, err)
-	require.Len(t, left, 4)
-	for i, e := range left {
+	require.Len(t, left.Items, 4)
+	for i, e := range left.Items {
 		require.Equal(t, bad[2+i], e.EventID)
 		require.Equal(t, "parked", e.State)
 	}

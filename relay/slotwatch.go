@@ -11,18 +11,19 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
 )
 
 // watchSlot measures, for as long as Run lasts, how long the slot will, also while
 // nothing can be streamed: that is when it matters most.
 func (r *Relay) watchSlot(ctx context.Context) {
-	b := &walBudget{bytes: r.cfg.WALBudget}
+	b := &schema.WALBudget{Bytes: r.cfg.WALBudget}
 	a := &alarm{warnBefore: r.cfg.WarnBefore, alarmBefore: r.cfg.AlarmBefore}
 	for {
 		sample, err := r.sampleSlot(ctx)
 		switch {
 		case err == nil:
-			o := b.add(sample)
+			o := b.Foresee(sample)
 			r.metrics.showSlot(o)
 			r.sound(a, o)
 		case !errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil:
@@ -34,23 +35,23 @@ func (r *Relay) watchSlot(ctx context.Context) {
 	}
 }
 
-func (r *Relay) sampleSlot(ctx context.Context) (slotSample, error) {
+func (r *Relay) sampleSlot(ctx context.Context) (schema.SlotSample, error) {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
-	var s slotSample
-	err := r.pool.QueryRow(ctx, `SELECT pg_current_wal_lsn()::text, coalesce(restart_lsn, '0/0')::text, coalesce(confirmed_flush_lsn, '0/0')::text, safe_wal_size, coalesce(wal_status, '')
-		FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.Slot).Scan(&s.wal, &s.restart, &s.confirmed, &s.safe, &s.status)
+	var s schema.SlotSample
+	err := r.pool.QueryRow(ctx, `SELECT pg_current_wal_lsn() - '0/0', coalesce(restart_lsn - '0/0', 0), coalesce(confirmed_flush_lsn - '0/0', 0), safe_wal_size, coalesce(wal_status, '')
+		FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.Slot).Scan(&s.WAL, &s.Restart, &s.Confirmed, &s.Safe, &s.Status)
 	if err != nil {
 		return s, fmt.Errorf("measure slot %s: %w", r.cfg.Slot, err)
 	}
-	s.at = time.Now()
+	s.At = time.Now()
 	return s, nil
 }
 
 // sound tells the operator, who alone can do something: publish faster, give the
 // slot more room, or decide to lose it and have it swept. Nothing is shed here.
-func (r *Relay) sound(a *alarm, o outlook) {
-	level, tell := a.judge(o.left)
+func (r *Relay) sound(a *alarm, o schema.SlotOutlook) {
+	level, tell := a.judge(o.Left)
 	if !tell {
 		return
 	}
@@ -64,11 +65,11 @@ func (r *Relay) sound(a *alarm, o outlook) {
 	r.tellOutlook(line, o).Msg(text)
 }
 
-func (r *Relay) tellOutlook(line *zerolog.Event, o outlook) *zerolog.Event {
+func (r *Relay) tellOutlook(line *zerolog.Event, o schema.SlotOutlook) *zerolog.Event {
 	left := "unbounded"
-	if o.left != forever {
-		left = o.left.Round(time.Second).String()
+	if o.Left != schema.Forever {
+		left = o.Left.Round(time.Second).String()
 	}
-	return line.Str("left", left).Float64("left_bytes", o.bytes).Float64("wal_bytes_per_second", math.Round(o.rate)).
-		Int64("retained_bytes", o.retained).Int64("lag_bytes", o.lag).Stringer("publish_lag", r.PublishLag().Round(time.Second))
+	return line.Str("left", left).Float64("left_bytes", o.Bytes).Float64("wal_bytes_per_second", math.Round(o.Rate)).
+		Int64("retained_bytes", o.Retained).Int64("lag_bytes", o.Lag).Stringer("publish_lag", r.PublishLag().Round(time.Second))
 }

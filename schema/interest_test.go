@@ -34,7 +34,7 @@ func TestInterestIsOneThing(t *testing.T) {
 		return schema.OrderPlaced{OrderID: schema.NewID(), Quantity: units, Lines: []schema.Line{{SKU: "a", Quantity: units}}}
 	}
 	payloads := []schema.Payload{
-		order(1), order(99), order(100), order(101), order(1000),
+		order(1), order(9), order(10), order(99), order(100), order(101), order(1000),
 		schema.ReplenishmentRequested{ReplenishmentID: schema.NewID(), SKU: "a", Quantity: 200, FactoryID: "f", Requester: "r", CallbackURL: "u"},
 		schema.StockReplenished{ReplenishmentID: schema.NewID(), SKU: "a", Quantity: 200},
 		schema.CustomerPromoted{CustomerID: "c", OrderID: schema.NewID(), Quantity: 200},
@@ -48,12 +48,14 @@ func TestInterestIsOneThing(t *testing.T) {
 		require.NoError(t, conn.QueryRow(t.Context(), `SELECT body FROM outbox WHERE id = $1`, e.ID).Scan(&body))
 		envelope, err := schema.Decode([]byte(body))
 		require.NoError(t, err)
-		for _, in := range schema.Interests(100) {
-			var bySQL bool
-			require.NoError(t, conn.QueryRow(t.Context(), `SELECT `+in.SQL()+` FROM outbox WHERE id = $1`, e.ID).Scan(&bySQL))
-			require.Equal(t, in.Wants(envelope), bySQL, "%s and %s", in.Consumer, body)
-			if bySQL {
-				wanted[in.Consumer]++
+		for _, threshold := range []int64{1, 9, 10, 11, 99, 100, 101, 1000} {
+			for _, in := range schema.Interests(threshold) {
+				var bySQL bool
+				require.NoError(t, conn.QueryRow(t.Context(), `SELECT `+in.SQL()+` FROM outbox WHERE id = $1`, e.ID).Scan(&bySQL))
+				require.Equal(t, in.Wants(envelope), bySQL, "%s from %d on and %s", in.Consumer, threshold, body)
+				if bySQL && threshold == 100 {
+					wanted[in.Consumer]++
+				}
 			}
 		}
 	}

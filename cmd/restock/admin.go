@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/restock-dev/restock/internal/console"
 	"github.com/restock-dev/restock/internal/ops"
@@ -95,7 +93,8 @@ func (c *adminCommand) Run(inv *invocation) error {
 // once: so many that none of them waits for a connection while it holds another.
 const adminConns = 2 + 4 + 2*console.MostLong
 
-// pipeline reaches the store, so that a wrong address is an error at the start.
+// pipeline opens what is looked at. A database that cannot be reached is no reason not to
+// start: that is when the console is needed most, and it shows what it can.
 func (c *adminCommand) pipeline(inv *invocation) (p ops.Pipeline, done func(), err error) {
 	aws, err := awsConfig(inv)
 	if err != nil {
@@ -107,29 +106,13 @@ func (c *adminCommand) pipeline(inv *invocation) (p ops.Pipeline, done func(), e
 	if c.CustomersDatabaseURL == "" {
 		inv.log.Warn().Msg("the customers database, vip and marketing are left out: no customers database is given")
 	}
-	client := sqs.NewFromConfig(aws)
-	p = ops.Pipeline{SQS: client, Find: queuesOf(client), VIPThreshold: c.VIPThreshold}
-	var made []*pgxpool.Pool
-	done = func() {
-		for _, pool := range made {
-			pool.Close()
-		}
+	if p, done, err = c.databases(inv, "restock_admin", adminConns); err != nil {
+		return p, nil, err
 	}
-	for _, d := range []struct {
-		what, url string
-		pool      **pgxpool.Pool
-	}{{"the store", c.DatabaseURL, &p.Store}, {"the customers database", c.CustomersDatabaseURL, &p.Customers}} {
-		if d.url == "" {
-			continue
-		}
-		if err = reach(inv, d.what, d.url); err == nil {
-			*d.pool, err = newPool(context.WithoutCancel(inv), d.url, "restock_admin", adminConns)
-		}
-		if err != nil {
-			done()
-			return p, nil, err
-		}
-		made = append(made, *d.pool)
+	client := sqs.NewFromConfig(aws)
+	p.SQS, p.Find, p.VIPThreshold = client, queuesOf(client), c.VIPThreshold
+	for _, d := range p.Reached(inv).Unreachable() {
+		inv.log.Error().Str("database", d.Database).Str("error", d.Error).Msg("a database cannot be reached: what needs it is not shown until it can")
 	}
 	return p, done, nil
 }

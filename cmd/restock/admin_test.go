@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
@@ -48,16 +49,42 @@ func TestAdmin(t *testing.T) {
 	require.Zero(t, p.stop())
 	require.NotContains(t, p.log.tail(), token)
 
+	// With one database down it starts, and so do the commands tell what they can.
+	down := append(slices.Clone(env), "RESTOCK_ADMIN_TOKENS=kim:"+token, "RESTOCK_CUSTOMERS_DATABASE_URL=postgres://u:hunter2@127.0.0.1:1/x")
+	p = launch(t, down, "admin", "--addr", "127.0.0.1:0")
+	answer, err := io.ReadAll(ask("/api/events", token).Body)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), `"unreachable":[{"database":"customers","error":"failed to connect`)
+	require.Zero(t, p.stop())
+	require.Contains(t, p.log.tail(), "a database cannot be reached")
+	require.NotContains(t, p.log.tail(), "hunter2")
+	for says, args := range map[string][]string{
+		"missing: 0 or more":                         {"reconcile"},
+		"restock-factory-dlq.fifo: 0 waiting":        {"dlq", "list"},
+		"0 planned, 0 sent, 0 handled":               {"dlq", "redrive", "--all"},
+		"nothing that can be reached knows it":       {"trace", uuid.NewString()},
+		"what vip has handled cannot be asked":       {"replay", "--unhandled", "vip"},
+		"the customers database cannot be reached: ": {"replay", "list", "--outbox", "customers"},
+	} {
+		code, out, errs := command(t, down, args...)
+		require.Equal(t, 2, code, "%v: %s%s", args, out, errs)
+		require.Contains(t, out+errs, says)
+		require.Contains(t, errs, "the customers database cannot be reached: ")
+		require.NotContains(t, out+errs, "hunter2")
+	}
+	code, out, errs := command(t, down, "replay", "list")
+	require.Zero(t, code, errs)
+	require.Contains(t, out, "nothing was ever replayed")
+
 	for why, args := range map[string][]string{
-		"set a token":               {"--addr", "0.0.0.0:0", "--host", "admin.example"},
-		"name the hosts":            {"--addr", "0.0.0.0:0", "--token", token},
-		"it must be random":         {"--token", "secret"},
-		"want HOST:PORT":            {"--addr", "8089"},
-		"--interval must be":        {"--interval", "1ms"},
-		"the store cannot be":       {"--database-url", "postgres://127.0.0.1:1/x"},
-		"RESTOCK_DATABASE_URL":      {"--database-url", ""},
-		"the port is taken":         {"--addr", strings.TrimPrefix(aws.endpoints["aws"], "http://")},
-		"the customers database ca": {"--customers-database-url", "postgres://127.0.0.1:1/x"},
+		"set a token":          {"--addr", "0.0.0.0:0", "--host", "admin.example"},
+		"name the hosts":       {"--addr", "0.0.0.0:0", "--token", token},
+		"it must be random":    {"--token", "secret"},
+		"want HOST:PORT":       {"--addr", "8089"},
+		"--interval must be":   {"--interval", "1ms"},
+		"RESTOCK_DATABASE_URL": {"--database-url", ""},
+		"the port is taken":    {"--addr", strings.TrimPrefix(aws.endpoints["aws"], "http://")},
+		"cannot parse":         {"--customers-database-url", "postgres://127.0.0.1:port/x"},
 	} {
 		code, _, errs := command(t, env, append([]string{"admin", "--log-level", "error"}, args...)...)
 		require.Equal(t, 2, code, "%v: %s", args, errs)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/rs/zerolog"
 	"github.com/schollz/progressbar/v3"
@@ -45,56 +44,29 @@ func (f dlqFlags) open(inv *invocation, names []string) (d *ops.DLQ, done func()
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := f.connect(inv, f.DatabaseURL)
+	p, done, err := databasesFlags{f.DatabaseURL, f.CustomersDatabaseURL}.databases(inv, "restock_dlq", 8)
 	if err != nil {
 		return nil, nil, err
 	}
-	customers, err := f.connect(inv, f.CustomersDatabaseURL)
-	done = func() {
-		store.Close()
-		if customers != nil {
-			customers.Close()
-		}
-	}
-	if err == nil {
-		d, err = f.assemble(inv, names, sqs.NewFromConfig(cfg), store, customers)
-	}
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	return d, done, nil
-}
-
-// connect makes a pool, or none where no URL is given.
-func (f dlqFlags) connect(inv *invocation, url string) (*pgxpool.Pool, error) {
-	if url == "" {
-		return nil, nil
-	}
-	if err := reach(inv, "the database", url); err != nil {
-		return nil, err
-	}
-	return newPool(inv, url, "restock_dlq", 8)
-}
-
-func (f dlqFlags) assemble(inv *invocation, names []string, client *sqs.Client, store, customers *pgxpool.Pool) (*ops.DLQ, error) {
 	log := inv.log.With().Str("part", "dlq").Logger()
 	if isTerminal(inv.stderr) { // a line for each event would run through the progress bar
 		log = log.Level(max(log.GetLevel(), zerolog.WarnLevel))
 	}
-	if customers == nil && len(names) == 0 {
+	if p.Customers == nil && len(names) == 0 {
 		inv.log.Warn().Msg("vip and marketing are left out: no customers' database is given")
 	}
-	p := ops.Pipeline{Store: store, Customers: customers, SQS: client, Find: queuesOf(client), VIPThreshold: f.VIPThreshold}
-	d, err := p.DLQ(inv, names, ops.DLQConfig{Visibility: f.Visibility, Logger: log})
-	if err != nil {
-		return nil, &setupError{err}
+	client := sqs.NewFromConfig(cfg)
+	p.SQS, p.Find, p.VIPThreshold = client, queuesOf(client), f.VIPThreshold
+	if d, err = p.Reached(inv).DLQ(inv, names, ops.DLQConfig{Visibility: f.Visibility, Logger: log}); err != nil {
+		done()
+		return nil, nil, &setupError{err}
 	}
-	return d, nil
+	return d, done, nil
 }
 
 type dlqListCommand struct {
 	dlqFlags
+	pageFlags
 	Queue string `arg:"" optional:"" help:"Only those of this consumer, by its name or that of one of its queues."`
 }
 
@@ -109,12 +81,12 @@ func (c *dlqListCommand) Run(inv *invocation) error {
 		return err
 	}
 	defer done()
-	l, err := d.List(inv)
+	l, err := d.List(inv, c.cursor())
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return printJSON(inv.stdout, l)
+		return errors.Join(printJSON(inv.stdout, l), notAll(l.Unreachable))
 	}
 	t := newTable(inv.stdout, "consumer", "group", "sequence", "type", "event", "age", "attempts", "reason", "queue", "")
 	for _, e := range l.Events {
@@ -123,6 +95,7 @@ func (c *dlqListCommand) Run(inv *invocation) error {
 	if len(l.Events) > 0 {
 		t.Render()
 	}
+	sayMore(inv, l.Next)
 	for _, q := range l.Queues {
 		line := fmt.Sprintf("%s: %d waiting", q.Queue, q.Waiting)
 		if q.Held > 0 {
@@ -130,7 +103,7 @@ func (c *dlqListCommand) Run(inv *invocation) error {
 		}
 		say(inv.stdout, "%s\n", line)
 	}
-	return nil
+	return notAll(l.Unreachable)
 }
 
 // consumer is the one that the argument means, none where it is left out.
@@ -228,7 +201,7 @@ func (c *dlqRedriveCommand) Run(inv *invocation) error {
 	if failed := report.Count(ops.OutcomeFailed); err == nil && failed+len(report.Missing) > 0 {
 		err = fmt.Errorf("%d events failed and %d are in no dead-letter queue; run the redrive again for those that failed", failed, len(report.Missing))
 	}
-	return err
+	return errors.Join(err, notAll(report.Unreachable))
 }
 
 // progress is a bar on a terminal, and a line for each event elsewhere.

@@ -68,6 +68,7 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, er
 			"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "drills": strings.Join(drillNames(), ","),
 			"vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold),
 			"replayrate":   strconv.Itoa(ops.DefaultRate), "replaysample": strconv.Itoa(ops.DefaultSample),
+			"page": strconv.Itoa(ops.DefaultPage), "maxpage": strconv.Itoa(ops.MaxPage),
 		},
 		kong.Exit(exit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
@@ -95,7 +96,8 @@ func fail(stderr io.Writer, err error) int {
 	fmt.Fprintln(stderr, "restock:", strings.Join(strings.Fields(err.Error()), " "))
 	var setup *setupError
 	var refused *relay.RefusedError
-	if errors.As(err, &setup) || errors.As(err, &refused) {
+	var unreachable *ops.UnreachableError
+	if errors.As(err, &setup) || errors.As(err, &refused) || errors.As(err, &unreachable) || errors.Is(err, ops.ErrCursor) {
 		return 2
 	}
 	return 1

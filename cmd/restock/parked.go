@@ -26,24 +26,28 @@ type parkedCommand struct {
 
 // parkedFlags are what each of them needs.
 type parkedFlags struct {
-	DatabaseURL string `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The database whose relay parked it, the store's or the customers', as restock_maintenance."`
-	By          string `env:"RESTOCK_OPERATOR,USER" default:"unknown" help:"Who asks; it is kept."`
-	JSON        bool   `name:"json" help:"Print JSON."`
+	databasesFlags
+	Outbox string `enum:"store,customers" default:"store" help:"Whose events: store, or customers (the events of promoted customers)."`
+	By     string `env:"RESTOCK_OPERATOR,USER" default:"unknown" help:"Who asks; it is kept."`
+	JSON   bool   `name:"json" help:"Print JSON."`
 }
 
 func (f parkedFlags) open(inv *invocation) (p *ops.Parked, done func(), err error) {
-	if err := reach(inv, "the database", f.DatabaseURL); err != nil {
-		return nil, nil, err
-	}
-	pool, err := newPool(inv, f.DatabaseURL, "restock_parked", 2)
+	all, done, err := f.databases(inv, "restock_parked", 2)
 	if err != nil {
 		return nil, nil, err
 	}
-	return ops.NewParked(pool, f.By, inv.log.With().Str("part", "parked").Logger()), pool.Close, nil
+	db, err := all.Reached(inv).Database(f.Outbox)
+	if err != nil {
+		done()
+		return nil, nil, &setupError{err}
+	}
+	return ops.NewParked(db, f.By, inv.log.With().Str("part", "parked").Logger()), done, nil
 }
 
 type parkedListCommand struct {
 	parkedFlags
+	pageFlags
 	Group string `arg:"" optional:"" help:"Only this group, event by event."`
 }
 
@@ -57,22 +61,23 @@ func (c *parkedListCommand) Run(inv *invocation) error {
 	if c.Group != "" {
 		return c.events(inv, p)
 	}
-	groups, err := p.List(inv)
+	groups, err := p.List(inv, c.cursor())
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return printJSON(inv.stdout, groups)
 	}
-	if len(groups) == 0 {
+	if len(groups.Items) == 0 {
 		say(inv.stdout, "nothing is parked\n")
 		return nil
 	}
 	t := newTable(inv.stdout, "group", "events", "oldest", "head", "reason", "detail", "")
-	for _, g := range groups {
+	for _, g := range groups.Items {
 		t.AppendRow(table.Row{short(g.Group, 40), g.Events, age(g.Since), head(g), g.Reason, short(g.Detail, 80), parkedRemark(g)})
 	}
 	t.Render()
+	sayMore(inv, groups.Next)
 	return nil
 }
 
@@ -95,22 +100,23 @@ func parkedRemark(g ops.ParkedGroup) string {
 }
 
 func (c *parkedListCommand) events(inv *invocation, p *ops.Parked) error {
-	events, err := p.Events(inv, c.Group)
+	events, err := p.Events(inv, c.Group, c.cursor())
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return printJSON(inv.stdout, events)
 	}
-	if len(events) == 0 {
+	if len(events.Items) == 0 {
 		say(inv.stdout, "nothing of this group is parked\n")
 		return nil
 	}
 	t := newTable(inv.stdout, "event", "sequence", "type", "age", "state", "reason", "detail")
-	for _, e := range events {
+	for _, e := range events.Items {
 		t.AppendRow(table.Row{e.EventID, e.Sequence, kind(e.Type), age(e.Since), e.State, e.Reason, short(e.Detail, 80)})
 	}
 	t.Render()
+	sayMore(inv, events.Next)
 	return nil
 }
 

@@ -88,11 +88,11 @@ func TestParkedCommand(t *testing.T) {
 	require.NotContains(t, out, "\x1b")
 	code, out, errs = command(t, w.env, "parked", "list", "--json")
 	require.Zero(t, code, errs)
-	var groups []ops.ParkedGroup
+	var groups ops.Page[ops.ParkedGroup]
 	require.NoError(t, json.Unmarshal([]byte(out), &groups))
-	require.Len(t, groups, 1)
-	require.Equal(t, 3, groups[0].Events)
-	first := groups[0].Head.String()
+	require.Len(t, groups.Items, 1)
+	require.Equal(t, 3, groups.Items[0].Events)
+	first := groups.Items[0].Head.String()
 	code, out, errs = command(t, w.env, "parked", "list", "it's")
 	require.Zero(t, code, errs)
 	require.Contains(t, out, "its group waits behind event "+first)

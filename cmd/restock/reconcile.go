@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/schollz/progressbar/v3"
 
@@ -33,19 +32,20 @@ type reconcileCommand struct {
 func (c *reconcileCommand) Help() string {
 	return "Compares each outbox with its ledger, and with the inbox of each consumer that wants its events. Missing is what is neither published nor parked, " +
 		"and what was published and has no end in an inbox. It works from the databases alone, as restock_maintenance, and changes nothing.\n\n" +
-		"Exit codes: 0 nothing is missing, 1 something is, and it is said which command heals it, 2 it cannot be told. With --every a whole round is " +
+		"Exit codes: 0 nothing is missing, 1 something is, and it is said which command heals it, 2 it cannot be told, or where a database cannot be reached not wholly: what does not need it is compared. " +
+		"With --every a whole round is " +
 		"looked at once an hour, and in between the last two days and those that were not complete."
 }
 
 // Run compares once, or until a signal.
 func (c *reconcileCommand) Run(inv *invocation) error {
-	store, customers, done, err := operatorPools(inv, c.databasesFlags, c.Alone, "restock_reconcile", 6)
+	p, done, err := c.both(inv, c.Alone, "restock_reconcile", 6)
 	if err != nil {
 		return err
 	}
 	defer done()
 	cfg := ops.ReconcileConfig{
-		Store: store, Customers: customers, VIPThreshold: c.VIPThreshold,
+		Store: p.Store, Customers: p.Customers, VIPThreshold: c.VIPThreshold,
 		Since: c.Since, Until: c.Until, Grace: c.Grace, Stale: c.Stale, Named: c.Named,
 	}
 	if c.Every <= 0 && isTerminal(inv.stderr) {
@@ -69,6 +69,9 @@ func (c *reconcileCommand) Run(inv *invocation) error {
 	}
 	if err == nil && found.Missing > 0 {
 		err = fmt.Errorf("%d events are missing", found.Missing)
+	}
+	if len(found.Unreachable) > 0 {
+		err = &setupError{errors.Join(err, fmt.Errorf("cannot tell all: %w", notAll(found.Unreachable)))}
 	}
 	return err
 }
@@ -120,7 +123,11 @@ func (c *reconcileCommand) print(inv *invocation, r ops.Reconciliation) {
 	for _, f := range r.Findings {
 		c.explain(inv, f)
 	}
-	say(inv.stdout, "missing: %d (%.1f s)\n", r.Missing, r.Seconds)
+	line := "missing: %d (%.1f s)\n"
+	if len(r.Unreachable) > 0 {
+		line = "missing: %d or more (%.1f s): not all could be compared\n"
+	}
+	say(inv.stdout, line, r.Missing, r.Seconds)
 }
 
 func (c *reconcileCommand) explain(inv *invocation, f ops.Finding) {
@@ -139,43 +146,4 @@ func (c *reconcileCommand) explain(inv *invocation, f ops.Finding) {
 		say(inv.stdout, "  note: %s\n", f.Note)
 	}
 	say(inv.stdout, "  heal: %s\n\n", f.Heal)
-}
-
-// operatorPools are the two databases for one who looks. Both are wanted unless
-// there is one only.
-func operatorPools(inv *invocation, f databasesFlags, alone bool, name string, conns int32) (store, customers *pgxpool.Pool, done func(), err error) {
-	switch {
-	case f.DatabaseURL == "":
-		return nil, nil, nil, &setupError{missing("--database-url (the store)", "RESTOCK_DATABASE_URL")}
-	case f.CustomersDatabaseURL == "" && !alone:
-		return nil, nil, nil, &setupError{errors.New("no customers database, and vip and marketing keep their inbox there: set --customers-database-url or RESTOCK_CUSTOMERS_DATABASE_URL; where there is none, say --alone")}
-	}
-	var made []*pgxpool.Pool
-	done = func() {
-		for _, p := range made {
-			p.Close()
-		}
-	}
-	open := func(what, url string) *pgxpool.Pool {
-		if err != nil || url == "" {
-			return nil
-		}
-		if err = reach(inv, what, url); err != nil {
-			return nil
-		}
-		var p *pgxpool.Pool
-		if p, err = newPool(inv, url, name, conns); err == nil {
-			made = append(made, p)
-		}
-		return p
-	}
-	store = open("the store", f.DatabaseURL)
-	if !alone {
-		customers = open("the customers database", f.CustomersDatabaseURL)
-	}
-	if err != nil {
-		done()
-		return nil, nil, nil, err
-	}
-	return store, customers, done, nil
 }

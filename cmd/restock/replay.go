@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/restock-dev/restock/internal/ops"
 )
@@ -29,41 +28,25 @@ type replayFlags struct {
 	JSON   bool   `name:"json" help:"Print JSON."`
 }
 
-// open connects as restock_maintenance, which every command about replays runs as.
+// open connects as restock_maintenance, which every command about replays runs as. The
+// database of the outbox is needed; without the other one it is not known what consumers
+// have handled that keep their inbox there.
 func (f replayFlags) open(inv *invocation) (r *ops.Replays, done func(), err error) {
-	var store, customers *pgxpool.Pool
-	done = func() {
-		for _, pool := range []*pgxpool.Pool{store, customers} {
-			if pool != nil {
-				pool.Close()
-			}
-		}
-	}
-	if store, err = f.connect(inv, "the store's database", f.DatabaseURL); err == nil {
-		customers, err = f.connect(inv, "the customers' database", f.CustomersDatabaseURL)
-	}
-	if err == nil {
-		p := ops.Pipeline{Store: store, Customers: customers, VIPThreshold: f.VIPThreshold}
-		if r, err = p.Replays(f.Outbox, f.By, inv.log.With().Str("part", "replay").Logger()); err != nil {
-			err = &setupError{err}
-		}
-	}
+	p, done, err := f.databases(inv, "restock_replay", 3)
 	if err != nil {
-		done()
 		return nil, nil, err
 	}
+	p.VIPThreshold = f.VIPThreshold
+	p = p.Reached(inv)
+	r, err = p.Replays(f.Outbox, f.By, inv.log.With().Str("part", "replay").Logger())
+	if err != nil {
+		done()
+		return nil, nil, &setupError{err}
+	}
+	if err := notAll(p.Unreachable()); err != nil {
+		inv.log.Warn().Err(err).Msg("what consumers have handled that keep their inbox there is not known")
+	}
 	return r, done, nil
-}
-
-// connect makes a pool, or none where no URL is given.
-func (f replayFlags) connect(inv *invocation, what, url string) (*pgxpool.Pool, error) {
-	if url == "" {
-		return nil, nil
-	}
-	if err := reach(inv, what, url); err != nil {
-		return nil, err
-	}
-	return newPool(inv, url, "restock_replay", 3)
 }
 
 type replayRunCommand struct {
@@ -169,7 +152,10 @@ func (f replayFlags) print(inv *invocation, result replayed) error {
 	return printJSON(inv.stdout, result)
 }
 
-type replayListCommand struct{ replayFlags }
+type replayListCommand struct {
+	replayFlags
+	pageFlags
+}
 
 // Run lists.
 func (c *replayListCommand) Run(inv *invocation) error {
@@ -178,17 +164,18 @@ func (c *replayListCommand) Run(inv *invocation) error {
 		return err
 	}
 	defer done()
-	all, err := r.List(inv)
+	all, err := r.List(inv, c.cursor())
 	switch {
 	case err != nil:
 		return err
 	case c.JSON:
 		return printJSON(inv.stdout, all)
-	case len(all) == 0:
+	case len(all.Items) == 0:
 		say(inv.stdout, "nothing was ever replayed\n")
 		return nil
 	}
-	printReplays(inv.stdout, all)
+	printReplays(inv.stdout, all.Items)
+	sayMore(inv, all.Next)
 	return nil
 }
 

@@ -75,7 +75,7 @@ func TestReplayCommand(t *testing.T) {
 		{2, "--since", []string{"--since", "yesterday"}},
 		{2, "--since", []string{"--since", "2026-01-02T00:00:00"}},
 		{2, "no event type is called", []string{"--type", "order.eaten"}},
-		{2, `no consumer "marketing" takes events of this database`, []string{"--sku", "CP-1", "--consumer", "marketing"}},
+		{2, "the events of marketing are in the other outbox: --outbox customers", []string{"--sku", "CP-1", "--consumer", "marketing"}},
 		{2, "what vip has handled is in a database that was not given", []string{"--unhandled", "vip"}},
 		{2, `line 2 of ` + file + ` is not an event id: "not an id"`, []string{"--ids-file", file}},
 		{2, "no such file", []string{"--ids-file", file + "x"}},
@@ -122,10 +122,10 @@ func TestReplayCommand(t *testing.T) {
 	require.Contains(t, errs, "4 of the 4 events could not be published: restock replay show ")
 	code, out, errs = command(t, w.env, "replay", "list", "--json")
 	require.Zero(t, code, errs)
-	var all []ops.ReplayState
+	var all ops.Page[ops.ReplayState]
 	require.NoError(t, json.Unmarshal([]byte(out), &all))
-	require.Len(t, all, 3)
-	code, out, errs = command(t, w.env, "replay", "show", all[0].ID.String())
+	require.Len(t, all.Items, 3)
+	code, out, errs = command(t, w.env, "replay", "show", all.Items[0].ID.String())
 	require.Zero(t, code, errs)
 	require.Contains(t, out, "InvalidParameter")
 	require.NotContains(t, out, "\x1b")

@@ -37,6 +37,7 @@ func (f replenishmentFlags) open(inv *invocation, client *sqs.Client, queueURL s
 
 type replenishmentsListCommand struct {
 	replenishmentFlags
+	pageFlags
 	OpenFor time.Duration `help:"Only those that are open for at least as long."`
 	JSON    bool          `name:"json" help:"Print JSON."`
 }
@@ -48,22 +49,23 @@ func (c *replenishmentsListCommand) Run(inv *invocation) error {
 		return err
 	}
 	defer done()
-	all, err := r.List(inv, c.OpenFor)
+	all, err := r.List(inv, c.OpenFor, c.cursor())
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return printJSON(inv.stdout, all)
 	}
-	if len(all) == 0 {
+	if len(all.Items) == 0 {
 		say(inv.stdout, "none is open\n")
 		return nil
 	}
 	t := newTable(inv.stdout, "replenishment", "product", "units", "state", "age", "production", "factory's inbox", "error", "retried")
-	for _, o := range all {
+	for _, o := range all.Items {
 		t.AppendRow(table.Row{o.ID, short(o.SKU, 40), o.Quantity, o.State, age(o.RequestedAt), short(o.ProductionID, 40), o.Factory, short(o.Error, 80), o.Acts})
 	}
 	t.Render()
+	sayMore(inv, all.Next)
 	return nil
 }
 

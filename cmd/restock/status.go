@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/restock-dev/restock/internal/ops"
@@ -79,31 +78,15 @@ func (c *statusCommand) open(inv *invocation) (s *ops.Status, done func(), err e
 	if err != nil {
 		return nil, nil, err
 	}
-	var made []*pgxpool.Pool
-	done = func() {
-		for _, pool := range made {
-			pool.Close()
-		}
-	}
-	client := sqs.NewFromConfig(aws)
-	p := ops.Pipeline{SQS: client, Find: queuesOf(client), VIPThreshold: c.VIPThreshold}
-	for _, d := range []struct {
-		pool **pgxpool.Pool
-		url  string
-	}{{&p.Store, c.DatabaseURL}, {&p.Customers, c.CustomersDatabaseURL}} {
-		if d.url == "" {
-			continue
-		}
-		if *d.pool, err = newPool(inv, d.url, "restock_status", 4); err != nil {
-			done()
-			return nil, nil, err
-		}
-		made = append(made, *d.pool)
-	}
-	if p.Store == nil {
-		done()
+	if c.DatabaseURL == "" {
 		return nil, nil, &setupError{errors.New("no database: set --database-url (the store), and --customers-database-url where there is one")}
 	}
+	p, done, err := c.databases(inv, "restock_status", 4)
+	if err != nil {
+		return nil, nil, err
+	}
+	client := sqs.NewFromConfig(aws)
+	p.SQS, p.Find, p.VIPThreshold = client, queuesOf(client), c.VIPThreshold
 	return p.Status(c.config()), done, nil
 }
 

@@ -37,7 +37,7 @@ func TestStatusCommand(t *testing.T) {
 
 	code, out, errs := command(t, env, "status")
 	require.Equal(t, 1, code, errs)
-	require.Contains(t, out, "degraded store: no relay is active on slot restock_"+db.Name+"\n  -> start restock relay\n")
+	require.Contains(t, out, "degraded store: no relay is active on slot restock_"+db.Name+"\n  -> start restock relay on the store database\n")
 	require.Contains(t, errs, "restock: degraded: 1 concerns\n")
 
 	relay := launch(t, append([]string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleRelay, password), "RESTOCK_TOPIC_ARN=" + made.TopicARN}, aws...), "relay", "--log-level", "error")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,22 +25,23 @@ type traceCommand struct {
 func (c *traceCommand) Help() string {
 	return "From commit to effect, through both databases, and on to the events that were caused by it. It works from the databases alone, as restock_maintenance. " +
 		"The time beside each step is since the one before. Of attempts that failed before the last, a call to the outside has a line of its own; of the others only the last error is kept.\n\n" +
-		"Exit codes: 0 found, 1 unknown, 2 it could not be looked for."
+		"Exit codes: 0 found, 1 unknown, 2 a database could not be reached, whatever is known without it."
 }
 
 // Run traces.
 func (c *traceCommand) Run(inv *invocation) error {
-	store, customers, done, err := operatorPools(inv, c.databasesFlags, c.Alone, "restock_trace", 2)
+	p, done, err := c.both(inv, c.Alone, "restock_trace", 2)
 	if err != nil {
 		return err
 	}
 	defer done()
-	found, err := ops.NewTracer(store, customers, c.VIPThreshold).Trace(inv, c.ID)
+	p.VIPThreshold = c.VIPThreshold
+	found, err := p.Reached(inv).Tracer().Trace(inv, c.ID)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return printJSON(inv.stdout, found)
+		return errors.Join(printJSON(inv.stdout, found), notAll(found.Unreachable))
 	}
 	if o := found.Order; o != nil {
 		var lines []string
@@ -57,7 +59,7 @@ func (c *traceCommand) Run(inv *invocation) error {
 	if len(found.Events) == 0 {
 		say(inv.stdout, "its event is past retention\n")
 	}
-	return nil
+	return notAll(found.Unreachable)
 }
 
 // by is a text behind a word, nothing where it is empty.
@@ -133,6 +135,10 @@ func stepsOf(e ops.TracedEvent) (steps, without []step) {
 		}
 		if c.State == "" {
 			without = append(without, step{who: who, what: "not received yet"})
+			continue
+		}
+		if c.State == ops.StateUnknown {
+			without = append(without, step{who: who, what: "cannot be told: its inbox cannot be reached"})
 			continue
 		}
 		steps = append(steps, step{*c.FirstAt, who, "attempts begin"})

@@ -48,7 +48,7 @@ func database(named string) string {
 }
 
 func (c *Console) makeParked(r *http.Request, named string, log zerolog.Logger) (*ops.Parked, error) {
-	db, err := c.cfg.Pipeline.Database(database(named))
+	db, err := c.cfg.Pipeline.Reached(r.Context()).Database(database(named))
 	if err != nil {
 		return nil, err
 	}
@@ -62,12 +62,14 @@ func (c *Console) parked(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if group := asked.Get("group"); group != "" {
-		events, err := p.Events(r.Context(), group)
-		return list(events), err
+	part, err := cursor(r)
+	if err != nil {
+		return nil, err
 	}
-	groups, err := p.List(r.Context())
-	return list(groups), err
+	if group := asked.Get("group"); group != "" {
+		return p.Events(r.Context(), group, part)
+	}
+	return p.List(r.Context(), part)
 }
 
 func (c *Console) parkedEvent(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -141,15 +143,19 @@ func (c *Console) skipParked(_ http.ResponseWriter, r *http.Request) (any, error
 func (c *Console) makeDLQ(r *http.Request, consumers []string, log zerolog.Logger) (*ops.DLQ, error) {
 	cfg := c.cfg.DLQ
 	cfg.Logger = log
-	return c.cfg.Pipeline.DLQ(r.Context(), consumers, cfg)
+	return c.cfg.Pipeline.Reached(r.Context()).DLQ(r.Context(), consumers, cfg)
 }
 
 func (c *Console) deadEvents(_ http.ResponseWriter, r *http.Request) (any, error) {
+	part, err := cursor(r)
+	if err != nil {
+		return nil, err
+	}
 	d, err := c.makeDLQ(r, r.URL.Query()["consumer"], c.cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
-	return d.List(r.Context())
+	return d.List(r.Context(), part)
 }
 
 func (c *Console) deadEvent(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -192,7 +198,7 @@ func (c *Console) redrive(_ http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (c *Console) makeReplenishments(r *http.Request, queueURL string) (*ops.Replenishments, error) {
-	store, err := c.cfg.Pipeline.Database(ops.StoreDatabase)
+	store, err := c.cfg.Pipeline.Reached(r.Context()).Database(ops.StoreDatabase)
 	if err != nil {
 		return nil, err
 	}

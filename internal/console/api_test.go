@@ -30,10 +30,15 @@ func TestLook(t *testing.T) {
 	require.Len(t, report.Queues, 4)
 	require.Equal(t, ops.Degraded, report.Health, "no relay is at work")
 
-	events := get[[]ops.RecentEvent](w, "/api/events")
+	events := get[ops.RecentEvents](w, "/api/events").Items
 	require.Equal(t, []uuid.UUID{second.ID, first.ID}, []uuid.UUID{events[0].EventID, events[1].EventID})
 	require.Equal(t, []string{"waiting", "published"}, []string{events[0].State, events[1].State})
-	require.Len(t, get[[]ops.RecentEvent](w, "/api/events?most=1"), 1)
+	newest := get[ops.RecentEvents](w, "/api/events?most=1")
+	require.Equal(t, second.ID, newest.Items[0].EventID)
+	older := get[ops.RecentEvents](w, "/api/events?most=1&after="+newest.Next)
+	require.Equal(t, first.ID, older.Items[0].EventID)
+	require.Empty(t, older.Next)
+	w.refuses(http.StatusUnprocessableEntity, "goes on after the next", "GET", "/api/events?after=x", nil)
 	w.refuses(http.StatusUnprocessableEntity, "a number from 1 to", "GET", "/api/events?most=1000000", nil)
 
 	traced := get[ops.Trace](w, "/api/trace/"+first.ID.String())
@@ -49,6 +54,7 @@ func TestLook(t *testing.T) {
 // request, is counted, and is let go when the server stops.
 func TestLive(t *testing.T) {
 	w := setup(t)
+	w.hurry()
 	watch := func() *http.Response {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/api/live", nil)
 		require.NoError(t, err)
@@ -99,7 +105,7 @@ func TestReplays(t *testing.T) {
 		both.Go(func() { started[i] = post[ops.ReplayPlan](w, "/api/replays", range_) })
 	}
 	both.Wait()
-	all := get[[]ops.ReplayState](w, "/api/replays")
+	all := get[ops.Page[ops.ReplayState]](w, "/api/replays").Items
 	require.Len(t, all, 2, "both run, one after the other")
 	require.Equal(t, 1, all[0].Ahead+all[1].Ahead)
 	require.Equal(t, "kim", all[0].AskedBy)
@@ -114,7 +120,7 @@ func TestReplays(t *testing.T) {
 		Failures []ops.ReplayFailure
 	}](w, path)
 	require.EqualValues(t, 1, shown.Replay.Events)
-	require.Empty(t, get[[]ops.ReplayState](w, "/api/replays?database=customers"))
+	require.Empty(t, get[ops.Page[ops.ReplayState]](w, "/api/replays?database=customers").Items)
 
 	many := make([]uuid.UUID, 40_000)
 	for name, c := range map[string]struct {
@@ -145,17 +151,17 @@ func TestReplays(t *testing.T) {
 	}
 	w.refuses(http.StatusNotFound, "no such replay", "GET", "/api/replays/"+uuid.NewString(), nil)
 	w.refuses(http.StatusNotFound, "no such replay", "POST", "/api/replays/"+uuid.NewString()+"/resume", object{})
-	require.Len(t, get[[]ops.ReplayState](w, "/api/replays"), 2, "nothing else was started")
+	require.Len(t, get[ops.Page[ops.ReplayState]](w, "/api/replays").Items, 2, "nothing else was started")
 }
 
 // TestParked: looked at, sent and skipped, each with who asked.
 func TestParked(t *testing.T) {
 	w := setup(t)
 	a, b := w.park("A"), w.park("B")
-	require.Len(t, get[[]ops.ParkedGroup](w, "/api/parked"), 2)
-	require.Equal(t, a.ID, get[[]ops.ParkedEvent](w, "/api/parked?group=A")[0].EventID)
+	require.Len(t, get[ops.Page[ops.ParkedGroup]](w, "/api/parked").Items, 2)
+	require.Equal(t, a.ID, get[ops.Page[ops.ParkedEvent]](w, "/api/parked?group=A").Items[0].EventID)
 	require.NotContains(t, get[ops.ParkedDossier](w, "/api/parked/"+a.ID.String()).Body, "sig=secret")
-	require.Empty(t, get[[]ops.ParkedGroup](w, "/api/parked?database=customers"))
+	require.Empty(t, get[ops.Page[ops.ParkedGroup]](w, "/api/parked?database=customers").Items)
 
 	sent := post[ops.SendReport](w, "/api/parked/send", object{"groups": []string{"A"}, "dryRun": true})
 	require.Equal(t, 1, sent.Count())
@@ -209,8 +215,8 @@ func TestReplenishments(t *testing.T) {
 	payload := request("A")
 	e := w.commit(payload, "published")
 	w.exec(w.store, `INSERT INTO replenishments (id, sku, quantity, event_id) VALUES ($1, 'A', 10, $2)`, payload.ReplenishmentID, e.ID)
-	require.Equal(t, payload.ReplenishmentID, get[[]ops.OpenReplenishment](w, "/api/replenishments")[0].ID)
-	require.Empty(t, get[[]ops.OpenReplenishment](w, "/api/replenishments?openFor=24h"))
+	require.Equal(t, payload.ReplenishmentID, get[ops.Page[ops.OpenReplenishment]](w, "/api/replenishments").Items[0].ID)
+	require.Empty(t, get[ops.Page[ops.OpenReplenishment]](w, "/api/replenishments?openFor=24h").Items)
 	w.refuses(http.StatusUnprocessableEntity, "a duration such as 24h", "GET", "/api/replenishments?openFor=long", nil)
 	path := "/api/replenishments/" + payload.ReplenishmentID.String()
 	w.refuses(http.StatusUnprocessableEntity, "a reason is needed", "POST", path+"/retry", object{})
@@ -256,5 +262,5 @@ func TestWithoutCustomers(t *testing.T) {
 	w.refuses(http.StatusConflict, "RESTOCK_CUSTOMERS_DATABASE_URL", "GET", "/api/parked?database=customers", nil)
 	w.refuses(http.StatusConflict, "RESTOCK_CUSTOMERS_DATABASE_URL", "GET", "/api/dlq?consumer=vip", nil)
 	require.Len(t, get[ops.Listing](w, "/api/dlq").Queues, 4)
-	require.Empty(t, get[[]ops.RecentEvent](w, "/api/events"))
+	require.Empty(t, get[ops.RecentEvents](w, "/api/events").Items)
 }

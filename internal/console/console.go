@@ -22,6 +22,8 @@ import (
 const (
 	DefaultInterval       = 5 * time.Second
 	DefaultReconcileEvery = 5 * time.Minute
+	DefaultWithin         = 30 * time.Second
+	DefaultLongest        = 15 * time.Minute
 )
 
 // Config is what a Console needs. Guard, Pipeline and Status must be given.
@@ -38,6 +40,9 @@ type Config struct {
 	Reconciler     *ops.Reconciler
 	ReconcileEvery time.Duration
 	Reconciled     func(ops.Reconciliation, error)
+	// Within is how long an ordinary request may take, and Longest one that walks a queue or
+	// plans for millions of events. Default DefaultWithin and DefaultLongest.
+	Within, Longest time.Duration
 	// DLQ says how dead-letter queues are walked. Whose they are is filled in.
 	DLQ    ops.DLQConfig
 	Logger zerolog.Logger
@@ -54,7 +59,9 @@ type Console struct {
 
 // New makes a Console. It calls nothing yet.
 func New(cfg Config) *Console {
-	for field, preset := range map[*time.Duration]time.Duration{&cfg.Interval: DefaultInterval, &cfg.ReconcileEvery: DefaultReconcileEvery} {
+	for field, preset := range map[*time.Duration]time.Duration{
+		&cfg.Interval: DefaultInterval, &cfg.ReconcileEvery: DefaultReconcileEvery, &cfg.Within: DefaultWithin, &cfg.Longest: DefaultLongest,
+	} {
 		if *field == 0 {
 			*field = preset
 		}
@@ -79,8 +86,6 @@ func (c *Console) Handler() http.Handler {
 		"GET /api/events":                      c.events,
 		"GET /api/trace/{id}":                  c.trace,
 		"GET /api/replays":                     c.replays,
-		"POST /api/replays":                    c.unhurried(c.startReplay),
-		"POST /api/replays/plan":               c.unhurried(c.planReplay),
 		"GET /api/replays/{id}":                c.replay,
 		"POST /api/replays/{id}/resume":        c.resumeReplay,
 		"POST /api/replays/{id}/cancel":        c.cancelReplay,
@@ -88,15 +93,21 @@ func (c *Console) Handler() http.Handler {
 		"GET /api/parked/{id}":                 c.parkedEvent,
 		"POST /api/parked/send":                c.sendParked,
 		"POST /api/parked/skip":                c.skipParked,
-		"GET /api/dlq":                         c.unhurried(c.deadEvents),
-		"GET /api/dlq/{id}":                    c.unhurried(c.deadEvent),
-		"POST /api/dlq/redrive":                c.unhurried(c.redrive),
 		"GET /api/replenishments":              c.replenishments,
 		"POST /api/replenishments/{id}/retry":  c.retryReplenishment,
 		"POST /api/replenishments/{id}/cancel": c.cancelReplenishment,
 		"GET /api/reconcile":                   c.reconciliation,
 	} {
 		mux.Handle(pattern, c.answer(h))
+	}
+	for pattern, h := range map[string]handler{
+		"POST /api/replays":      c.startReplay,
+		"POST /api/replays/plan": c.planReplay,
+		"GET /api/dlq":           c.deadEvents,
+		"GET /api/dlq/{id}":      c.deadEvent,
+		"POST /api/dlq/redrive":  c.redrive,
+	} {
+		mux.Handle(pattern, c.unhurried(h))
 	}
 	mux.HandleFunc("GET /api/live", c.live)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
@@ -109,17 +120,38 @@ func (c *Console) Handler() http.Handler {
 // handler answers with what is to be sent as JSON.
 type handler func(w http.ResponseWriter, r *http.Request) (any, error)
 
-func (c *Console) answer(h handler) http.Handler {
+// answerTime is what is left to write an answer, or the reason why there is none, once
+// the time for the work is over.
+const answerTime = 10 * time.Second
+
+// errTooLong is why a request ends that takes longer than it may.
+var errTooLong = errors.New("it takes too long")
+
+// answer bounds an ordinary request.
+func (c *Console) answer(h handler) http.Handler { return c.within(c.cfg.Within, h) }
+
+// within carries out h for so long at most. The connection outlives the work, whatever
+// the server's bounds are: one that was cut would leave the client without a word of what
+// was done.
+func (c *Console) within(longest time.Duration, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := untilStopping(r.Context())
+		ctx, cancel := context.WithTimeoutCause(r.Context(), longest, errTooLong)
 		defer cancel()
-		body, err := any(nil), takeBody(w, r)
+		ctx, stop := untilStopping(ctx)
+		defer stop()
+		body, err := any(nil), patient(http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest+answerTime)))
+		if err == nil {
+			err = takeBody(w, r)
+		}
 		if err == nil {
 			body, err = h(w, r.WithContext(ctx))
 		}
 		if err != nil {
 			status := statusOf(err)
 			switch {
+			case errors.Is(context.Cause(ctx), errTooLong):
+				err = fmt.Errorf("not done within %s, and given up: what was done is done; ask again for the rest, or for less, or use the command, which has no bound", longest)
+				status = http.StatusServiceUnavailable
 			case ctx.Err() != nil: // the client is gone, or everybody is sent away
 				err = errors.New("stopped before its end: what was done is done, ask again for the rest")
 				status = http.StatusServiceUnavailable
@@ -177,14 +209,11 @@ func untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
 // be for ever.
 const MostLong = 4
 
-const (
-	longest   = 15 * time.Minute // that one of them may take
-	placeWait = 10 * time.Second // until one of them may begin
-)
+const placeWait = 10 * time.Second // until one of them may begin
 
-// unhurried lifts the server's bound on the time of an answer.
-func (c *Console) unhurried(h handler) handler {
-	return func(w http.ResponseWriter, r *http.Request) (any, error) {
+// unhurried gives a request more time, and a place among those that take it.
+func (c *Console) unhurried(h handler) http.Handler {
+	return c.within(c.cfg.Longest, func(w http.ResponseWriter, r *http.Request) (any, error) {
 		place, cancel := context.WithTimeout(r.Context(), placeWait)
 		defer cancel()
 		select {
@@ -193,11 +222,8 @@ func (c *Console) unhurried(h handler) handler {
 		case <-place.Done():
 			return nil, refused(http.StatusServiceUnavailable, "%d long requests go on already: ask again when one of them has ended", MostLong)
 		}
-		if err := patient(http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest))); err != nil {
-			return nil, err
-		}
 		return h(w, r)
-	}
+	})
 }
 
 // read reads a body, which must have no member that v does not.

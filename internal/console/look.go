@@ -12,19 +12,25 @@ import (
 	"github.com/restock-dev/restock/internal/ops"
 )
 
-// mostEvents bounds a list of recent events.
-const mostEvents = 200
+// cursor is the part of a list that is asked for.
+func cursor(r *http.Request) (ops.Cursor, error) {
+	asked := ops.Cursor{After: r.URL.Query().Get("after")}
+	if most := r.URL.Query().Get("most"); most != "" {
+		n, err := strconv.Atoi(most)
+		if err != nil || n < 1 || n > ops.MaxPage {
+			return asked, refused(http.StatusUnprocessableEntity, "most must be a number from 1 to %d", ops.MaxPage)
+		}
+		asked.Most = n
+	}
+	return asked, nil
+}
 
 func (c *Console) events(_ http.ResponseWriter, r *http.Request) (any, error) {
-	most := 50
-	if asked := r.URL.Query().Get("most"); asked != "" {
-		n, err := strconv.Atoi(asked)
-		if err != nil || n < 1 || n > mostEvents {
-			return nil, refused(http.StatusUnprocessableEntity, "most must be a number from 1 to %d", mostEvents)
-		}
-		most = n
+	part, err := cursor(r)
+	if err != nil {
+		return nil, err
 	}
-	return c.cfg.Pipeline.Tracer().Recent(r.Context(), most)
+	return c.cfg.Pipeline.Reached(r.Context()).Tracer().Recent(r.Context(), part)
 }
 
 func (c *Console) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -32,7 +38,7 @@ func (c *Console) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.cfg.Pipeline.Tracer().Trace(r.Context(), id)
+	return c.cfg.Pipeline.Reached(r.Context()).Tracer().Trace(r.Context(), id)
 }
 
 func pathID(r *http.Request) (uuid.UUID, error) {
@@ -91,12 +97,15 @@ func (c *Console) replenishments(_ http.ResponseWriter, r *http.Request) (any, e
 			return nil, refused(http.StatusUnprocessableEntity, "openFor must be a duration such as 24h: %.40q is not", asked)
 		}
 	}
+	part, err := cursor(r)
+	if err != nil {
+		return nil, err
+	}
 	store, err := c.makeReplenishments(r, "")
 	if err != nil {
 		return nil, err
 	}
-	all, err := store.List(r.Context(), openFor)
-	return list(all), err
+	return store.List(r.Context(), openFor, part)
 }
 
 // list is a list that is there in JSON, too, where it is empty.

@@ -76,6 +76,7 @@ type world struct {
 	cfg              console.Config
 	client           *http.Client
 	url              string
+	readTimeout      time.Duration // of the server
 	log              *bytes.Buffer // of the console; to be read once it has stopped
 	stop             func()        // stops the console and waits for it
 }
@@ -83,7 +84,12 @@ type world struct {
 func setup(t *testing.T, change ...func(*console.Config)) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{T: t, log: &bytes.Buffer{}}
+	return newWorld(t, change...)
+}
+
+func newWorld(t *testing.T, change ...func(*console.Config)) *world {
+	t.Helper()
+	w := &world{T: t, log: &bytes.Buffer{}, readTimeout: service.DefaultReadTimeout}
 	one, other := pgtest.NewDatabase(t, store), pgtest.NewDatabase(t, customers)
 	w.store, w.customers = w.connect(one.DSN), w.connect(other.DSN)
 	server, err := localaws.Start(localaws.Config{})
@@ -132,7 +138,7 @@ func (w *world) serve() {
 	ended := make(chan error, 1)
 	// Hasty, so that whatever must outlive the server's time is seen to.
 	go func() {
-		ended <- service.Run(ctx, c.Run, service.HTTP(ln, c.Handler(), service.WithTimeouts(200*time.Millisecond, 300*time.Millisecond)))
+		ended <- service.Run(ctx, c.Run, service.HTTP(ln, c.Handler(), service.WithTimeouts(w.readTimeout, 300*time.Millisecond)))
 	}()
 	stopped := false
 	w.stop = func() {

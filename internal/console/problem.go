@@ -32,6 +32,7 @@ var meanings = map[error]int{
 	ops.ErrNothingSelected: http.StatusUnprocessableEntity,
 	ops.ErrMissing:         http.StatusUnprocessableEntity,
 	ops.ErrReason:          http.StatusUnprocessableEntity,
+	ops.ErrCursor:          http.StatusUnprocessableEntity,
 	ops.ErrNoReplay:        http.StatusNotFound,
 	ops.ErrNotParked:       http.StatusNotFound,
 	ops.ErrNotDead:         http.StatusNotFound,
@@ -45,6 +46,9 @@ func statusOf(err error) int {
 	}
 	if errors.As(err, new(*ops.RefusedError)) {
 		return http.StatusConflict
+	}
+	if errors.As(err, new(*ops.UnreachableError)) {
+		return http.StatusServiceUnavailable
 	}
 	for known, status := range meanings {
 		if errors.Is(err, known) {

@@ -65,16 +65,19 @@ func (c *Console) prepare(r *http.Request, do func(*ops.Replays, context.Context
 }
 
 func (c *Console) makeReplays(r *http.Request, named string) (*ops.Replays, error) {
-	return c.cfg.Pipeline.Replays(database(named), by(r), c.cfg.Logger)
+	return c.cfg.Pipeline.Reached(r.Context()).Replays(database(named), by(r), c.cfg.Logger)
 }
 
 func (c *Console) replays(_ http.ResponseWriter, r *http.Request) (any, error) {
+	part, err := cursor(r)
+	if err != nil {
+		return nil, err
+	}
 	replays, err := c.makeReplays(r, r.URL.Query().Get("database"))
 	if err != nil {
 		return nil, err
 	}
-	all, err := replays.List(r.Context())
-	return list(all), err
+	return replays.List(r.Context(), part)
 }
 
 // shownFailures is how many events are shown that a replay could not publish.

@@ -1,6 +1,8 @@
 package ops
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +41,8 @@ type DLQConfig struct {
 	// Default DefaultMemory.
 	Memory int
 	Logger zerolog.Logger
+
+	unreachable []Unreachable
 }
 
 // Consumer is one consumer with its queues and its databases.
@@ -146,13 +150,22 @@ type QueueCount struct {
 
 // Listing is what is in the dead-letter queues.
 type Listing struct {
-	Events []DeadEvent  `json:"events"` // by consumer, group and sequence
+	Events []DeadEvent `json:"events"` // by consumer, group and sequence
+	// Next is where the list of events goes on, empty at its end. Each part is another walk
+	// through the queues.
+	Next   string       `json:"next,omitempty"`
 	Queues []QueueCount `json:"queues"`
+	// Unreachable are the databases without which the consumers that need them were left out.
+	Unreachable []Unreachable `json:"unreachable,omitempty"`
 }
 
 // List lists what is in the dead-letter queues of the named consumers, or of all
 // where none is named: one line for each event. It changes nothing.
-func (d *DLQ) List(ctx context.Context, consumers ...string) (Listing, error) {
+func (d *DLQ) List(ctx context.Context, c Cursor, consumers ...string) (Listing, error) {
+	var after deadPlace
+	if err := c.read(&after.consumer, &after.group, &after.sequence, &after.event, &after.replay); err != nil {
+		return Listing{}, err
+	}
 	chosen, err := d.choose(consumers)
 	if err != nil {
 		return Listing{}, err
@@ -161,12 +174,46 @@ func (d *DLQ) List(ctx context.Context, consumers ...string) (Listing, error) {
 	if err != nil {
 		return Listing{}, fmt.Errorf("list dead letters of %w", err)
 	}
-	all := Listing{Events: []DeadEvent{}, Queues: []QueueCount{}}
+	all := Listing{Queues: []QueueCount{}, Unreachable: d.cfg.unreachable}
+	var events []DeadEvent
 	for _, l := range each {
-		all.Events, all.Queues = append(all.Events, l.Events...), append(all.Queues, l.Queues...)
+		all.Queues = append(all.Queues, l.Queues...)
+		for _, e := range l.Events {
+			if c.After == "" || after.before(placeOf(e)) {
+				events = append(events, e)
+			}
+		}
 	}
+	slices.SortStableFunc(events, func(a, b DeadEvent) int { return placeOf(a).compare(placeOf(b)) })
+	part := pageOf(events, c.Most, func(e DeadEvent) []any {
+		p := placeOf(e)
+		return []any{p.consumer, p.group, p.sequence, p.event, p.replay}
+	})
+	all.Events, all.Next = part.Items, part.Next
 	return all, nil
 }
+
+// deadPlace is where a dead event stands in a list.
+type deadPlace struct {
+	consumer, group string
+	sequence        int64
+	event, replay   uuid.UUID
+}
+
+func placeOf(e DeadEvent) deadPlace {
+	p := deadPlace{consumer: e.Consumer, group: e.Group, sequence: e.Sequence, event: e.EventID}
+	if e.ReplayID != nil {
+		p.replay = *e.ReplayID
+	}
+	return p
+}
+
+func (p deadPlace) compare(other deadPlace) int {
+	return cmp.Or(strings.Compare(p.consumer, other.consumer), strings.Compare(p.group, other.group), cmp.Compare(p.sequence, other.sequence),
+		bytes.Compare(p.event[:], other.event[:]), bytes.Compare(p.replay[:], other.replay[:]))
+}
+
+func (p deadPlace) before(other deadPlace) bool { return p.compare(other) < 0 }
 
 // inParallel looks at each consumer, at all of them at once: most of the time is
 // spent waiting for queues to say that they have no more.

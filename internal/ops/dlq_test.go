@@ -47,7 +47,7 @@ func TestListShowsEveryEventOnce(t *testing.T) {
 		w.requireDead(9)
 	}
 	require.Empty(t, w.list("ads"))
-	_, err := w.dlq.List(t.Context(), "nobody")
+	_, err := w.dlq.List(t.Context(), ops.Cursor{}, "nobody")
 	require.ErrorContains(t, err, `no consumer "nobody"`)
 }
 
@@ -66,7 +66,7 @@ func (w *world) repeat(event uuid.UUID) {
 func TestListKnowsWhatTheQueueHides(t *testing.T) {
 	w := setup(t)
 	want := w.die(2, 25)
-	l, err := w.dlq.List(t.Context())
+	l, err := w.dlq.List(t.Context(), ops.Cursor{})
 	require.NoError(t, err)
 	require.Len(t, l.Events, 50)
 	for i, e := range l.Events {
@@ -338,7 +338,7 @@ func TestRedrivesAtOnceLoseNothing(t *testing.T) {
 		}()
 	}
 	go func() {
-		_, err := w.dlq.List(t.Context())
+		_, err := w.dlq.List(t.Context(), ops.Cursor{})
 		ended <- err
 	}()
 	for range 3 {

@@ -72,12 +72,24 @@
 //
 // A Reconciler tells what is missing: events past the grace that are neither published
 // nor parked, and events that were published before the grace and of which nothing came
-// at a consumer that wants them. It compares by day. Outbox and ledger are compared
-// where they are; inboxes may be in another database, so their ids and the outbox's are
-// merged as sorted streams, in memory that grows with neither. What is found missing is
+// at a consumer that wants them. It compares by day: first sums of the ids on each side,
+// which each database makes by itself, and the ids one by one only where two sums differ.
+// Inboxes may be in another database, so these are merged as sorted streams then, in memory
+// that grows with neither. What is found missing is
 // looked up once more before it is said, so that what goes on meanwhile is not taken for
 // a loss. What still waits in a queue past the grace is missing too: the databases do
 // not tell it from what was lost.
+//
+// # Databases that cannot be reached
+//
+// With one of the two down, what does not need it is told all the same, and which it is
+// and why stands beside it: Pipeline.Reached leaves it out of what is made from it then,
+// and a Reconciler does so by itself. What cannot be told without it is an UnreachableError.
+//
+// # Lists
+//
+// A list that can be long comes in parts, see Cursor and Page. What is added meanwhile is
+// in the part that it belongs to, or in none that was given already; nothing comes twice.
 //
 // # Trace and doctor
 //

@@ -289,7 +289,13 @@ func (w *world) redrive(s ops.Selection) ops.RedriveReport {
 
 func (w *world) list(consumers ...string) []ops.DeadEvent {
 	w.Helper()
-	l, err := w.dlq.List(w.Context(), consumers...)
-	require.NoError(w, err)
-	return l.Events
+	var all []ops.DeadEvent
+	for c := (ops.Cursor{Most: ops.MaxPage}); ; {
+		l, err := w.dlq.List(w.Context(), c, consumers...)
+		require.NoError(w, err)
+		all = append(all, l.Events...)
+		if c.After = l.Next; c.After == "" {
+			return all
+		}
+	}
 }

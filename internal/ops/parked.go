@@ -40,7 +40,12 @@ type ParkedGroup struct {
 }
 
 // List lists the groups of which something is parked, the oldest first.
-func (p *Parked) List(ctx context.Context) ([]ParkedGroup, error) {
+func (p *Parked) List(ctx context.Context, c Cursor) (Page[ParkedGroup], error) {
+	var since *time.Time
+	var group *string
+	if err := c.read(&since, &group); err != nil {
+		return Page[ParkedGroup]{}, err
+	}
 	rows, err := p.db.Query(ctx, `WITH open AS (
 			SELECT message_group, count(*) AS events, min(parked_at) AS since, min(place) AS first, bool_or(state = 'sending') AS sending
 			FROM parked WHERE state IN ('parked', 'sending') GROUP BY message_group)
@@ -50,15 +55,16 @@ func (p *Parked) List(ctx context.Context) ([]ParkedGroup, error) {
 		FROM open o FULL JOIN parked_groups g USING (message_group)
 		LEFT JOIN LATERAL (SELECT event_id, reason, detail, asked_by FROM parked p
 			WHERE p.message_group = o.message_group AND p.place = o.first AND p.state IN ('parked', 'sending')) p ON true
-		ORDER BY 3, 1`)
+		WHERE $1::timestamptz IS NULL OR (coalesce(o.since, g.parked_at), message_group) > ($1, $2)
+		ORDER BY 3, 1 LIMIT $3`, since, group, c.Most+1)
 	if err != nil {
-		return nil, fmt.Errorf("list what is parked: %w", err)
+		return Page[ParkedGroup]{}, fmt.Errorf("list what is parked: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ParkedGroup])
 	if err != nil {
-		return nil, fmt.Errorf("list what is parked: %w", err)
+		return Page[ParkedGroup]{}, fmt.Errorf("list what is parked: %w", err)
 	}
-	return all, nil
+	return pageOf(all, c.Most, func(g ParkedGroup) []any { return []any{g.Since, g.Group} }), nil
 }
 
 // ParkedEvent is one event that is or was parked.
@@ -81,18 +87,31 @@ const parkedColumns = `p.event_id, p.message_group, p.seq, coalesce(o.type, ''),
 	coalesce(p.asked_by, ''), p.asked_at, coalesce(p.note, ''), p.resolved_at`
 
 // Events lists what is parked of a group, in its order.
-func (p *Parked) Events(ctx context.Context, group string) ([]ParkedEvent, error) {
-	rows, err := p.db.Query(ctx, `SELECT `+parkedColumns+`
+func (p *Parked) Events(ctx context.Context, group string, c Cursor) (Page[ParkedEvent], error) {
+	var place int64
+	if err := c.read(&place); err != nil {
+		return Page[ParkedEvent]{}, err
+	}
+	rows, err := p.db.Query(ctx, `SELECT `+parkedColumns+`, p.place
 		FROM parked p LEFT JOIN outbox o ON o.day = p.day AND o.id = p.event_id
-		WHERE p.message_group = $1 AND p.state IN ('parked', 'sending') ORDER BY p.place`, group)
+		WHERE p.message_group = $1 AND p.state IN ('parked', 'sending') AND p.place > $2 ORDER BY p.place LIMIT $3`, group, place, c.Most+1)
 	if err != nil {
-		return nil, fmt.Errorf("list what is parked of %s: %w", group, err)
+		return Page[ParkedEvent]{}, fmt.Errorf("list what is parked of %s: %w", group, err)
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ParkedEvent])
+	type placed struct {
+		ParkedEvent
+		Place int64
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[placed])
 	if err != nil {
-		return nil, fmt.Errorf("list what is parked of %s: %w", group, err)
+		return Page[ParkedEvent]{}, fmt.Errorf("list what is parked of %s: %w", group, err)
 	}
-	return all, nil
+	part := pageOf(all, c.Most, func(e placed) []any { return []any{e.Place} })
+	events := make([]ParkedEvent, len(part.Items))
+	for i, e := range part.Items {
+		events[i] = e.ParkedEvent
+	}
+	return Page[ParkedEvent]{events, part.Next}, nil
 }
 
 // ErrNotParked is that an event or a group is not parked.

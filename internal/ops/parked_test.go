@@ -68,10 +68,10 @@ func TestSendParked(t *testing.T) {
 	at, err := p.Sending(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, ops.SendProgress{Left: 4}, at)
-	list, err := p.List(t.Context())
+	list, err := p.List(t.Context(), ops.Cursor{})
 	require.NoError(t, err)
-	require.Len(t, list, 2)
-	for _, group := range list {
+	require.Len(t, list.Items, 2)
+	for _, group := range list.Items {
 		require.True(t, group.Sending)
 		require.Equal(t, "me", group.AskedBy)
 	}

@@ -27,13 +27,35 @@ type Pipeline struct {
 	// Find finds the queues of a consumer.
 	Find         func(ctx context.Context, consumer string) (Queues, error)
 	VIPThreshold int64
+
+	down []Unreachable
 }
+
+// Reached is the Pipeline without the databases that give no sign of life now: what is
+// asked of it tells of the rest, and says which are missing.
+func (p Pipeline) Reached(ctx context.Context) Pipeline {
+	p.down = reach(ctx, map[string]*pgxpool.Pool{StoreDatabase: p.Store, CustomersDatabase: p.Customers})
+	for _, d := range p.down {
+		if d.Database == StoreDatabase {
+			p.Store = nil
+		} else {
+			p.Customers = nil
+		}
+	}
+	return p
+}
+
+// Unreachable are the databases that Reached did without.
+func (p Pipeline) Unreachable() []Unreachable { return p.down }
 
 // Queues are one consumer's.
 type Queues struct{ URL, DLQURL, SubscriptionDLQURL string }
 
 // Database is the one of a name.
 func (p Pipeline) Database(name string) (*pgxpool.Pool, error) {
+	if err := named(p.down, name); err != nil {
+		return nil, err
+	}
 	switch {
 	case name == StoreDatabase && p.Store != nil:
 		return p.Store, nil
@@ -70,11 +92,11 @@ func (p Pipeline) books(consumer string) (inbox, outbox *pgxpool.Pool) {
 	return p.Store, p.Store
 }
 
-// Interests are the consumers whose inbox is at hand.
+// Interests are the consumers whose inbox and outbox are at hand.
 func (p Pipeline) Interests() []schema.Interest {
 	return slices.DeleteFunc(schema.Interests(p.VIPThreshold), func(in schema.Interest) bool {
-		inbox, _ := p.books(in.Consumer)
-		return inbox == nil
+		inbox, outbox := p.books(in.Consumer)
+		return inbox == nil || outbox == nil
 	})
 }
 
@@ -92,13 +114,21 @@ func (p Pipeline) DLQ(ctx context.Context, names []string, cfg DLQConfig) (*DLQ,
 	cfg.SQS = p.SQS
 	there := p.Interests()
 	for _, name := range names {
-		switch named := func(in schema.Interest) bool { return in.Consumer == name }; {
-		case slices.ContainsFunc(there, named):
-		case slices.ContainsFunc(schema.Interests(p.VIPThreshold), named):
+		switch same := func(in schema.Interest) bool { return in.Consumer == name }; {
+		case slices.ContainsFunc(there, same):
+		case len(p.down) > 0 && slices.ContainsFunc(schema.Interests(p.VIPThreshold), same):
+			return nil, &UnreachableError{p.down}
+		case slices.ContainsFunc(schema.Interests(p.VIPThreshold), same):
 			return nil, refuse("%s keeps its inbox in the customers' database: set --customers-database-url or RESTOCK_CUSTOMERS_DATABASE_URL", name)
 		default:
 			return nil, refuse("no consumer %q here", name)
 		}
+	}
+	if len(there) == 0 && len(p.down) > 0 {
+		return nil, &UnreachableError{p.down}
+	}
+	if len(names) == 0 {
+		cfg.unreachable = p.down
 	}
 	for _, in := range there {
 		if len(names) > 0 && !slices.Contains(names, in.Consumer) {
@@ -119,7 +149,7 @@ func (p Pipeline) Replays(database, by string, log zerolog.Logger) (*Replays, er
 	if err != nil {
 		return nil, err
 	}
-	cfg := ReplaysConfig{DB: db, By: by, Logger: log}
+	cfg := ReplaysConfig{DB: db, By: by, Logger: log, unreachable: p.down}
 	for _, in := range schema.Interests(p.VIPThreshold) {
 		if inbox, outbox := p.books(in.Consumer); outbox == db {
 			cfg.Consumers = append(cfg.Consumers, ReplayConsumer{Interest: in, Inbox: inbox})
@@ -135,4 +165,4 @@ func (p Pipeline) Status(cfg StatusConfig) *Status {
 }
 
 // Tracer makes a Tracer.
-func (p Pipeline) Tracer() *Tracer { return NewTracer(p.Store, p.Customers, p.VIPThreshold) }
+func (p Pipeline) Tracer() *Tracer { return NewTracer(p) }

@@ -85,6 +85,7 @@ type ledgerSide struct {
 // inboxSide is one consumer of an outbox.
 type inboxSide struct {
 	interest schema.Interest
+	database string // that its inbox is in
 	inbox    *pgxpool.Pool
 	behind   map[string]int64 // groups that wait, with the first sequence that does
 }
@@ -113,22 +114,22 @@ func NewReconciler(cfg ReconcileConfig) (*Reconciler, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(int, int) {}
 	}
-	store := &ledgerSide{database: "store", outbox: cfg.Store}
-	customers := &ledgerSide{database: "customers", outbox: cfg.Customers}
+	store := &ledgerSide{database: StoreDatabase, outbox: cfg.Store}
+	customers := &ledgerSide{database: CustomersDatabase, outbox: cfg.Customers}
 	r := &Reconciler{cfg: cfg, ledgers: []*ledgerSide{store}, complete: map[sideDay]completeDay{}}
 	if cfg.Customers != nil {
 		r.ledgers = append(r.ledgers, customers)
 	}
 	for _, in := range schema.Interests(cfg.VIPThreshold) {
-		side, inbox := store, cfg.Store
+		side, c := store, &inboxSide{interest: in, database: StoreDatabase, inbox: cfg.Store}
 		switch in.Consumer {
 		case schema.ConsumerVIP:
-			inbox = cfg.Customers
+			c.database, c.inbox = CustomersDatabase, cfg.Customers
 		case schema.ConsumerMarketing:
-			side, inbox = customers, cfg.Customers
+			side, c.database, c.inbox = customers, CustomersDatabase, cfg.Customers
 		}
-		if inbox != nil {
-			side.consumers = append(side.consumers, &inboxSide{interest: in, inbox: inbox})
+		if c.inbox != nil {
+			side.consumers = append(side.consumers, c)
 		}
 	}
 	return r, nil
@@ -142,6 +143,8 @@ type Reconciliation struct {
 	Outboxes  []OutboxBooks   `json:"outboxes"`
 	Consumers []ConsumerBooks `json:"consumers"`
 	Findings  []Finding       `json:"findings"`
+	// Unreachable are the databases without which the rest was compared: more may be missing.
+	Unreachable []Unreachable `json:"unreachable,omitempty"`
 }
 
 // OutboxBooks is what became of the events of one outbox.
@@ -215,14 +218,14 @@ func (f *Finding) add(e MissingEvent, named int) {
 func (f *Finding) heal() string {
 	span := fmt.Sprintf(" --since %s --until %s", f.First.UTC().Truncate(time.Second).Format(time.RFC3339),
 		f.Last.UTC().Truncate(time.Second).Add(time.Second).Format(time.RFC3339))
+	command := "restock replay --unpublished"
 	if f.Kind == Unhandled {
-		return "restock replay --unhandled " + f.Consumer + span
+		command = "restock replay --unhandled " + f.Consumer
 	}
-	command := "restock replay --unpublished" + span
-	if f.Database == "customers" {
-		command += ` --database-url "$RESTOCK_CUSTOMERS_DATABASE_URL"`
+	if f.Database == CustomersDatabase {
+		command += " --outbox customers"
 	}
-	return command
+	return command + span
 }
 
 // dayBooks are one day of one outbox, and of its consumers in their order.
@@ -240,21 +243,53 @@ func (b dayBooks) settled() bool {
 	return left == 0
 }
 
-// Run compares everything once. An error is that it cannot be told.
+// without is the side as far as it can be told without some databases, nil where it
+// cannot be told at all.
+func (s *ledgerSide) without(down []Unreachable) *ledgerSide {
+	if named(down, s.database) != nil {
+		return nil
+	}
+	left := &ledgerSide{database: s.database, outbox: s.outbox}
+	for _, c := range s.consumers {
+		if named(down, c.database) == nil {
+			left.consumers = append(left.consumers, c)
+		}
+	}
+	return left
+}
+
+// Run compares everything once, or where a database cannot be reached what does not need
+// it. An error is that nothing can be told.
 func (r *Reconciler) Run(ctx context.Context) (Reconciliation, error) {
 	started := time.Now()
-	all := Reconciliation{At: started.UTC(), Outboxes: []OutboxBooks{}, Consumers: []ConsumerBooks{}, Findings: []Finding{}}
-	days := make([][]time.Time, len(r.ledgers))
+	all := Reconciliation{
+		At: started.UTC(), Outboxes: []OutboxBooks{}, Consumers: []ConsumerBooks{}, Findings: []Finding{},
+		Unreachable: reach(ctx, map[string]*pgxpool.Pool{StoreDatabase: r.cfg.Store, CustomersDatabase: r.cfg.Customers}),
+	}
+	ledgers := r.ledgers
+	if len(all.Unreachable) > 0 {
+		ledgers = nil
+		for _, side := range r.ledgers {
+			if left := side.without(all.Unreachable); left != nil {
+				ledgers = append(ledgers, left)
+			}
+		}
+	}
+	if len(ledgers) == 0 {
+		return all, fmt.Errorf("reconcile: %w", &UnreachableError{all.Unreachable})
+	}
+	days := make([][]time.Time, len(ledgers))
 	total, done := 0, 0
-	for i, side := range r.ledgers {
+	for i, side := range ledgers {
 		var err error
 		if days[i], err = side.days(ctx, r.cfg.Since, r.cfg.Until); err != nil {
 			return all, fmt.Errorf("reconcile %s: %w", side.database, err)
 		}
 		total += len(days[i])
 	}
-	for i, side := range r.ledgers {
+	for i, side := range ledgers {
 		run := newSideRun(side, r.cfg)
+		run.whole = len(all.Unreachable) == 0
 		for _, day := range days[i] {
 			books, err := r.day(ctx, run, day)
 			if err != nil {
@@ -276,7 +311,7 @@ func (r *Reconciler) Run(ctx context.Context) (Reconciliation, error) {
 func (r *Reconciler) day(ctx context.Context, run *sideRun, day time.Time) (dayBooks, error) {
 	key := sideDay{run.side.database, day}
 	was, known := r.complete[key]
-	old := day.Before(utcDay(time.Now()).AddDate(0, 0, -recentDays))
+	old := run.whole && day.Before(utcDay(time.Now()).AddDate(0, 0, -recentDays))
 	if known && old && time.Since(was.at) < r.cfg.Recheck {
 		return was.books, nil
 	}

@@ -18,6 +18,9 @@ func (r *Reconciler) Loop(ctx context.Context, every time.Duration, log zerolog.
 			return nil
 		}
 		tell(found, err)
+		if err == nil && len(found.Unreachable) > 0 {
+			log.Error().Err(&UnreachableError{found.Unreachable}).Msg("cannot tell all of what is missing, trying again at the next turn")
+		}
 		if err != nil {
 			log.Error().Err(err).Msg("cannot tell what is missing, trying again at the next turn")
 		} else {

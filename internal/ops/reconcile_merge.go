@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,67 +14,53 @@ import (
 // inbox.
 const maxSuspects = 100 * page
 
-// lookHandled merges the ids of the day's events that some consumer wants with those
-// in the inboxes. Each side comes sorted and is read as it comes, from whichever
-// database it is in, so that memory does not grow with either.
-func (r *sideRun) lookHandled(ctx context.Context, day time.Time, books []ConsumerBooks) error {
-	if len(books) == 0 {
+// lookHandled tells what of the day's events a consumer has handled that it wants.
+func (r *sideRun) lookHandled(ctx context.Context, day time.Time, i int, wanted idSum, books *ConsumerBooks) error {
+	c := r.side.consumers[i]
+	var told ConsumerBooks
+	done, err := c.sumDone(ctx, day, r.stale, &told)
+	if err != nil {
+		return err
+	}
+	if done == wanted {
+		books.Wanted, books.Done, books.Dead, books.Uncertain = wanted.count, done.count, told.Dead, told.Uncertain
 		return nil
 	}
-	streams := make([]*inboxStream, len(books))
-	for i, c := range r.side.consumers {
-		s, err := c.stream(ctx, day, r.stale, &books[i])
-		if err != nil {
-			return err
-		}
-		defer s.rows.Close()
-		streams[i] = s
+	return r.merge(ctx, day, i, books)
+}
+
+// merge holds the ids of the day's events that a consumer wants against those in its
+// inbox. Each side comes sorted and is read as it comes, from whichever database it is
+// in, so that memory does not grow with either.
+func (r *sideRun) merge(ctx context.Context, day time.Time, i int, books *ConsumerBooks) error {
+	c := r.side.consumers[i]
+	s, err := c.stream(ctx, day, r.stale, books)
+	if err != nil {
+		return err
 	}
-	wanted := make([]bool, len(books))
-	var conditions, names []string
-	var id uuid.UUID
-	into := []any{&id}
-	for i, c := range r.side.consumers {
-		names = append(names, fmt.Sprintf("wanted%d", i))
-		conditions = append(conditions, "("+c.interest.SQL()+") AS "+names[i])
-		into = append(into, &wanted[i])
-	}
-	// OFFSET 0 has each condition evaluated once a row.
-	rows, err := r.side.outbox.Query(ctx, `SELECT id, `+strings.Join(names, ", ")+` FROM (
-		SELECT id, `+strings.Join(conditions, ", ")+` FROM outbox WHERE day = `+literal(day)+` OFFSET 0) AS o
-		WHERE `+strings.Join(names, " OR ")+` ORDER BY id`)
+	defer s.rows.Close()
+	rows, err := r.side.outbox.Query(ctx, `SELECT id FROM outbox WHERE day = `+literal(day)+` AND `+c.interest.SQL()+` ORDER BY id`)
 	if err != nil {
 		return fmt.Errorf("read the outbox: %w", err)
 	}
-	_, err = pgx.ForEachRow(rows, into, func() error {
-		for i := range wanted {
-			if !wanted[i] {
-				continue
-			}
-			books[i].Wanted++
-			if err := streams[i].meet(id); err != nil {
-				return err
-			}
-			if len(streams[i].suspects) == maxSuspects {
-				if err := r.judge(ctx, day, i, streams[i], &books[i]); err != nil {
-					return err
-				}
-			}
+	var id uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		books.Wanted++
+		if err := s.meet(id); err != nil {
+			return err
+		}
+		if len(s.suspects) == maxSuspects {
+			return r.judge(ctx, day, i, s, books)
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("compare outbox and inboxes: %w", err)
 	}
-	for i, s := range streams {
-		if err := s.drain(); err != nil {
-			return err
-		}
-		if err := r.judge(ctx, day, i, s, &books[i]); err != nil {
-			return err
-		}
+	if err := s.drain(); err != nil {
+		return err
 	}
-	return nil
+	return r.judge(ctx, day, i, s, books)
 }
 
 // inboxStream is a consumer's inbox of one day, by event.
@@ -94,7 +79,8 @@ type inboxStream struct {
 }
 
 // perEvent folds the replays of an event into it: one of them done is enough.
-const perEvent = `bool_or(state = 'done'), bool_or(state = 'dead'), bool_or(state IN ('claimed', 'failed') AND updated_at > $2), sum(repeated_uncertain)::bigint`
+const perEvent = `bool_or(state = 'done') AS done, bool_or(state = 'dead') AS dead,
+	bool_or(state IN ('claimed', 'failed') AND updated_at > $2) AS under_way, sum(repeated_uncertain)::bigint AS uncertain`
 
 func (c *inboxSide) stream(ctx context.Context, day, stale time.Time, books *ConsumerBooks) (*inboxStream, error) {
 	rows, err := c.inbox.Query(ctx, `SELECT event_id, `+perEvent+` FROM inbox

@@ -66,9 +66,9 @@ func (m *ReconcileMetrics) set(r Reconciliation) {
 	}
 }
 
-// Tell shows what was found, or counts a comparison that could not tell.
+// Tell shows what was found, or counts a comparison that could not tell all.
 func (m *ReconcileMetrics) Tell(r Reconciliation, err error) {
-	if err != nil {
+	if err != nil || len(r.Unreachable) > 0 {
 		m.failures.Inc()
 		return
 	}

@@ -75,6 +75,8 @@ type RedriveReport struct {
 	Missing []uuid.UUID `json:"missing"`
 	// Held is about how many messages somebody else held, which could not be seen.
 	Held int `json:"held"`
+	// Unreachable are the databases without which the consumers that need them were left out.
+	Unreachable []Unreachable `json:"unreachable,omitempty"`
 }
 
 // Count is how many events had an outcome.
@@ -110,6 +112,9 @@ func (d *DLQ) Redrive(ctx context.Context, s Selection, o RedriveOptions) (Redri
 	chosen, err := d.choose(s.Consumers)
 	if err != nil {
 		return report, fmt.Errorf("redrive: %w", err)
+	}
+	if len(s.Consumers) == 0 {
+		report.Unreachable = d.cfg.unreachable
 	}
 	if o.DryRun {
 		err = d.plan(ctx, s, chosen, &report)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +26,8 @@ type ReplaysConfig struct {
 	// By is who asks, and is kept with the replay.
 	By     string
 	Logger zerolog.Logger
+
+	unreachable []Unreachable
 }
 
 // ReplayConsumer is a consumer of the outbox, and the database with its inbox, nil
@@ -47,6 +50,13 @@ func (r *Replays) consumer(name string) (ReplayConsumer, error) {
 			return c, nil
 		}
 		names = append(names, c.Interest.Consumer)
+	}
+	if in, ok := schema.InterestOf(name, schema.DefaultVIPThreshold); ok {
+		other := StoreDatabase
+		if in.Consumer == schema.ConsumerMarketing {
+			other = CustomersDatabase
+		}
+		return ReplayConsumer{}, fmt.Errorf("%w: the events of %s are in the other outbox: --outbox %s", ErrSelection, name, other)
 	}
 	return ReplayConsumer{}, fmt.Errorf("%w: no consumer %q takes events of this database: there are %v", ErrSelection, name, names)
 }
@@ -81,16 +91,29 @@ const replayColumns = `r.id, r.state, r.events, r.done,
 	CASE WHEN r.state = 'waiting' THEN (SELECT count(*) FROM replays o WHERE o.state = 'running' OR o.state = 'waiting' AND o.turn < r.turn) ELSE 0 END`
 
 // List lists the replays, the newest first.
-func (r *Replays) List(ctx context.Context) ([]ReplayState, error) {
-	rows, err := r.cfg.DB.Query(ctx, `SELECT `+replayColumns+` FROM replays r ORDER BY r.turn DESC`)
-	if err != nil {
-		return nil, fmt.Errorf("list replays: %w", err)
+func (r *Replays) List(ctx context.Context, c Cursor) (Page[ReplayState], error) {
+	turn := int64(math.MaxInt64)
+	if err := c.read(&turn); err != nil {
+		return Page[ReplayState]{}, err
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ReplayState])
+	rows, err := r.cfg.DB.Query(ctx, `SELECT `+replayColumns+`, r.turn FROM replays r WHERE r.turn < $1 ORDER BY r.turn DESC LIMIT $2`, turn, c.Most+1)
 	if err != nil {
-		return nil, fmt.Errorf("list replays: %w", err)
+		return Page[ReplayState]{}, fmt.Errorf("list replays: %w", err)
 	}
-	return all, nil
+	type turned struct {
+		ReplayState
+		Turn int64
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[turned])
+	if err != nil {
+		return Page[ReplayState]{}, fmt.Errorf("list replays: %w", err)
+	}
+	part := pageOf(all, c.Most, func(s turned) []any { return []any{s.Turn} })
+	states := make([]ReplayState, len(part.Items))
+	for i, s := range part.Items {
+		states[i] = s.ReplayState
+	}
+	return Page[ReplayState]{states, part.Next}, nil
 }
 
 // ErrNoReplay is that there is no replay of that id.

@@ -146,6 +146,9 @@ func (r *Replays) only(s ReplaySelection, o ReplayOptions) ([]schema.Interest, e
 		if err != nil {
 			return nil, err
 		}
+		if name == s.Unhandled && c.Inbox == nil && len(r.cfg.unreachable) > 0 {
+			return nil, fmt.Errorf("what %s has handled cannot be asked: %w", name, &UnreachableError{r.cfg.unreachable})
+		}
 		if name == s.Unhandled && c.Inbox == nil {
 			return nil, fmt.Errorf("%w: what %s has handled is in a database that was not given", ErrSelection, name)
 		}

@@ -173,9 +173,9 @@ func TestReplayRefuses(t *testing.T) {
 	require.ErrorIs(t, err, ops.ErrSelection)
 	_, err = w.replays.Start(t.Context(), ops.ReplaySelection{Events: ids}, ops.ReplayOptions{Consumer: "cook"})
 	require.ErrorIs(t, err, ops.ErrSelection)
-	all, err := w.replays.List(t.Context())
+	all, err := w.replays.List(t.Context(), ops.Cursor{})
 	require.NoError(t, err)
-	require.Empty(t, all)
+	require.Empty(t, all.Items)
 
 	plan, err := w.replays.Start(t.Context(), ops.ReplaySelection{Events: append(ids, unknown), SkipMissing: true}, ops.ReplayOptions{})
 	require.NoError(t, err)
@@ -230,9 +230,9 @@ func TestReplayPlan(t *testing.T) {
 	plan, err = w.replays.Plan(t.Context(), s, ops.ReplayOptions{Consumer: schema.ConsumerVIP, Sample: 5})
 	require.NoError(t, err)
 	require.Equal(t, []string{"map[vip:skips]"}, does(plan), "what nobody else wants of them is left out")
-	all, err := w.replays.List(t.Context())
+	all, err := w.replays.List(t.Context(), ops.Cursor{})
 	require.NoError(t, err)
-	require.Empty(t, all)
+	require.Empty(t, all.Items)
 }
 
 // TestReplayAudit: a replay says who asked for what, and how it ended.
@@ -249,14 +249,14 @@ func TestReplayAudit(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, cancelled.Over())
 	require.Equal(t, "me", cancelled.CancelledBy)
-	all, err := w.replays.List(t.Context())
+	all, err := w.replays.List(t.Context(), ops.Cursor{})
 	require.NoError(t, err)
-	require.Equal(t, []uuid.UUID{*second.ID, *first.ID}, []uuid.UUID{all[0].ID, all[1].ID})
-	require.Zero(t, all[0].Ahead, "what is cancelled is in nobody's way")
+	require.Equal(t, []uuid.UUID{*second.ID, *first.ID}, []uuid.UUID{all.Items[0].ID, all.Items[1].ID})
+	require.Zero(t, all.Items[0].Ahead, "what is cancelled is in nobody's way")
 	var kept ops.ReplaySelection
-	require.NoError(t, json.Unmarshal(all[1].Selection, &kept))
+	require.NoError(t, json.Unmarshal(all.Items[1].Selection, &kept))
 	require.Equal(t, s, kept)
-	require.Equal(t, []any{"ads", true, 7, "me"}, []any{all[1].Consumer, all[1].Force, all[1].Rate, all[1].AskedBy})
+	require.Equal(t, []any{"ads", true, 7, "me"}, []any{all.Items[1].Consumer, all.Items[1].Force, all.Items[1].Rate, all.Items[1].AskedBy})
 	resumed, err := w.replays.Resume(t.Context(), *first.ID)
 	require.NoError(t, err)
 	require.Equal(t, []string{"waiting", "me", "me"}, []string{resumed.State, resumed.CancelledBy, resumed.ResumedBy})

@@ -97,14 +97,20 @@ type OpenReplenishment struct {
 }
 
 // List lists the replenishments that are open for at least as long, the oldest first.
-func (r *Replenishments) List(ctx context.Context, openFor time.Duration) ([]OpenReplenishment, error) {
+func (r *Replenishments) List(ctx context.Context, openFor time.Duration, c Cursor) (Page[OpenReplenishment], error) {
+	var since *time.Time
+	var after *uuid.UUID
+	if err := c.read(&since, &after); err != nil {
+		return Page[OpenReplenishment]{}, err
+	}
 	rows, err := r.db.Query(ctx, `SELECT `+replenishmentColumns+`, coalesce(i.state, ''), coalesce(i.last_error, ''),
 			(SELECT count(*) FROM replenishment_acts a WHERE a.replenishment_id = r.id)
 		FROM replenishments r LEFT JOIN LATERAL (SELECT state, last_error FROM inbox i WHERE i.day = (r.requested_at AT TIME ZONE 'UTC')::date
 			AND i.consumer = 'factory' AND i.event_id = r.event_id ORDER BY updated_at DESC LIMIT 1) i ON true
-		WHERE r.state IN ('requested', 'accepted') AND r.requested_at <= now() - $1::interval ORDER BY r.requested_at, r.id`, openFor)
+		WHERE r.state IN ('requested', 'accepted') AND r.requested_at <= now() - $1::interval
+			AND ($2::timestamptz IS NULL OR (r.requested_at, r.id) > ($2, $3)) ORDER BY r.requested_at, r.id LIMIT $4`, openFor, since, after, c.Most+1)
 	if err != nil {
-		return nil, fmt.Errorf("list the open replenishments: %w", err)
+		return Page[OpenReplenishment]{}, fmt.Errorf("list the open replenishments: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o OpenReplenishment, err error) {
 		err = row.Scan(&o.ID, &o.SKU, &o.Quantity, &o.State, &o.EventID, &o.ProductionID, &o.Refusal, &o.Delivered,
@@ -112,9 +118,9 @@ func (r *Replenishments) List(ctx context.Context, openFor time.Duration) ([]Ope
 		return o, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the open replenishments: %w", err)
+		return Page[OpenReplenishment]{}, fmt.Errorf("list the open replenishments: %w", err)
 	}
-	return all, nil
+	return pageOf(all, c.Most, func(o OpenReplenishment) []any { return []any{o.RequestedAt, o.ID} }), nil
 }
 
 // Cancel gives an open replenishment up, which lets its product ask again. The factory

@@ -38,6 +38,9 @@ func (d *DLQ) Show(ctx context.Context, event uuid.UUID) ([]Dossier, error) {
 		return nil, fmt.Errorf("show event %s of %w", event, err)
 	}
 	all := slices.Concat(each...)
+	if len(all) == 0 && len(d.cfg.unreachable) > 0 {
+		return nil, fmt.Errorf("event %s is not among what can be looked at: %w", event, &UnreachableError{d.cfg.unreachable})
+	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("event %s is %w", event, ErrNotDead)
 	}

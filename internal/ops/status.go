@@ -61,8 +61,8 @@ func (l *Limits) setDefaults() {
 // can be told also when no part of it can be reached. One look at a time.
 type Status struct {
 	cfg    StatusConfig
-	wal    map[string]*walSample      // by database
-	clean  map[string]map[string]bool // by database, days that are over and wholly published
+	wal    map[string]*schema.WALBudget // by database
+	clean  map[string]map[string]bool   // by database, days that are over and wholly published
 	found  map[string]*Consumer
 	looked bool
 	latest statusCollector
@@ -74,9 +74,9 @@ func NewStatus(cfg StatusConfig) *Status {
 	if cfg.Sample == 0 {
 		cfg.Sample = time.Second
 	}
-	s := &Status{cfg: cfg, wal: map[string]*walSample{}, clean: map[string]map[string]bool{}, found: map[string]*Consumer{}}
+	s := &Status{cfg: cfg, wal: map[string]*schema.WALBudget{}, clean: map[string]map[string]bool{}, found: map[string]*Consumer{}}
 	for _, d := range cfg.Databases {
-		s.wal[d.Name], s.clean[d.Name] = &walSample{}, map[string]bool{}
+		s.wal[d.Name], s.clean[d.Name] = &schema.WALBudget{Bytes: cfg.WALBudget}, map[string]bool{}
 	}
 	return s
 }

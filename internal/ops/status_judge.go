@@ -57,13 +57,17 @@ func (s RelayStatus) judgeEvents(l Limits, found tell) {
 		found(Degraded, "restock status --watch shows whether it falls; docs/runbooks.md#restockpublishlag", "publishing is behind: %d events wait, the oldest for %s", s.Unpublished, round(lag))
 	}
 	if s.ParkedEvents+s.ParkedGroups > 0 {
-		found(Degraded, "restock parked list, then send or skip", "%d events and %d groups are parked", s.ParkedEvents, s.ParkedGroups)
+		from := ""
+		if s.Database == CustomersDatabase {
+			from = " --outbox customers"
+		}
+		found(Degraded, fmt.Sprintf("restock parked list%s, then restock parked send --all%s, or restock parked skip", from, from), "%d events and %d groups are parked", s.ParkedEvents, s.ParkedGroups)
 	}
 	if s.PartitionDays < l.PartitionDays {
 		found(Degraded, "the log of any part says why it could not make them; SELECT ensure_partitions() does", "partitions are made for %d days ahead", s.PartitionDays)
 	}
 	if o := s.Replenishments; o != nil && o.Overdue > 0 {
-		found(Degraded, "restock replenishments list, then retry or cancel", "%d replenishments are open for more than %s, the oldest for %s",
+		found(Degraded, "restock replenishments list, then restock replenishments retry ID --reason WHY, or cancel", "%d replenishments are open for more than %s, the oldest for %s",
 			o.Overdue, l.Overdue, round(seconds(o.OldestSeconds)))
 	}
 }
@@ -71,7 +75,7 @@ func (s RelayStatus) judgeEvents(l Limits, found tell) {
 func (s RelayStatus) judgeSlot(l Limits, found tell) {
 	switch {
 	case s.SlotState == "lost" || s.SlotState == "missing":
-		found(Degraded, "start restock relay: it makes a slot and publishes what had gone past it; then restock reconcile", "slot %s is %s", s.Slot, s.SlotState)
+		found(Degraded, "start restock relay on the "+s.Database+" database: it makes a slot and publishes what had gone past it; then restock reconcile", "slot %s is %s", s.Slot, s.SlotState)
 	case s.LeftSeconds != nil && seconds(*s.LeftSeconds) < l.SlotLeft:
 		found(Degraded, "find why publishing is behind, or raise max_slot_wal_keep_size", "slot %s will be lost in %s if it does not move", s.Slot, round(seconds(*s.LeftSeconds)))
 	}
@@ -81,7 +85,7 @@ func (s RelayStatus) judgeSlot(l Limits, found tell) {
 	case s.State == RelayNone && s.Standbys > 0:
 		found(Degraded, "the log of the one that stands by says why it does not take over", "no relay is active on slot %s, and %d stand by", s.Slot, s.Standbys)
 	case s.State == RelayNone:
-		found(Degraded, "start restock relay", "no relay is active on slot %s", s.Slot)
+		found(Degraded, "start restock relay on the "+s.Database+" database", "no relay is active on slot %s", s.Slot)
 	}
 }
 
@@ -90,7 +94,7 @@ func (q QueueStatus) judge(l Limits, found tell) {
 		found(Unknown, "mend the connection or the rights that it names, then restock status", "%s", q.Error)
 	}
 	if q.Dead > 0 {
-		found(Degraded, "restock dlq list "+q.Consumer+", then restock dlq redrive", "%d messages are dead", q.Dead)
+		found(Degraded, "restock dlq list "+q.Consumer+", then restock dlq redrive --consumer "+q.Consumer, "%d messages are dead", q.Dead)
 	}
 	if q.OldestSeconds != nil && seconds(*q.OldestSeconds) >= l.Waiting {
 		found(Degraded, "the consumer's log and /readyz say why; docs/runbooks.md#restockqueueold", "%d messages wait, one was published %s ago",

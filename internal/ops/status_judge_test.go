@@ -2,10 +2,8 @@ package ops
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 )
 
 // wellRelay is a relay with nothing to say of.
@@ -62,34 +60,4 @@ func TestUnknownOutweighsDegraded(t *testing.T) {
 		require.Equal(t, Unknown, r.Health)
 		require.Len(t, r.Concerns, 2)
 	}
-}
-
-func TestLeft(t *testing.T) {
-	t.Parallel()
-	of := func(n int64) *int64 { return &n }
-	require.Nil(t, left("reserved", nil, 0, 100), "unbounded")
-	require.Nil(t, left("missing", nil, 50, 0), "there is nothing to lose")
-	require.Equal(t, of(20), left("reserved", nil, 120, 100), "the operator's budget")
-	require.Equal(t, of(0), left("reserved", nil, 80, 100))
-	require.Equal(t, of(7), left("extended", of(7), 120, 100), "the server knows better")
-	require.Equal(t, of(0), left("unreserved", of(-7), 0, 100))
-	require.Equal(t, of(0), left("lost", nil, 120, 0))
-}
-
-// TestWALRate: a rate is never below 0, whatever clock and positions do, and what is
-// written evenly has that rate.
-func TestWALRate(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		var w walSample
-		now, wal := time.Unix(1e9, 0), int64(1e6)
-		w.rate(now, wal)
-		for range rapid.IntRange(1, 20).Draw(t, "steps") {
-			elapsed := time.Duration(rapid.Int64Range(1, 600).Draw(t, "seconds")) * time.Second
-			now, wal = now.Add(elapsed), wal+int64(elapsed.Seconds())*100
-			require.InDelta(t, 100, w.rate(now, wal), 1e-6)
-		}
-		now = now.Add(time.Duration(rapid.Int64Range(-1e9, 1e9).Draw(t, "jump")))
-		require.GreaterOrEqual(t, w.rate(now, rapid.Int64Range(0, 1e12).Draw(t, "wal")), 0.0)
-	})
 }

@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -142,62 +143,17 @@ func (s *Status) askSlot(ctx context.Context, tx pgx.Tx, r *RelayStatus) error {
 	default:
 		r.State = RelayNone
 	}
-	if confirmed > 0 {
-		r.LagBytes = max(0, wal-confirmed)
+	o := s.wal[r.Database].Foresee(schema.SlotSample{At: time.Now(), WAL: wal, Restart: restart, Confirmed: confirmed, Safe: safe, Status: r.SlotState})
+	r.LagBytes, r.RetainedBytes, r.WALBytesPerSecond = o.Lag, o.Retained, o.Rate
+	if !math.IsInf(o.Bytes, 1) {
+		bytes := int64(o.Bytes)
+		r.LeftBytes = &bytes
 	}
-	if restart > 0 {
-		r.RetainedBytes = max(0, wal-restart)
-	}
-	r.WALBytesPerSecond = s.wal[r.Database].rate(time.Now(), wal)
-	r.LeftBytes = left(r.SlotState, safe, s.cfg.WALBudget, r.RetainedBytes)
-	if r.LeftBytes != nil && (*r.LeftBytes == 0 || r.WALBytesPerSecond > 0) {
-		seconds := 0.0
-		if *r.LeftBytes > 0 {
-			seconds = float64(*r.LeftBytes) / r.WALBytesPerSecond
-		}
+	if o.Left != schema.Forever {
+		seconds := o.Left.Seconds()
 		r.LeftSeconds = &seconds
 	}
 	return nil
-}
-
-// left is how much WAL may be written until the slot is lost, nil where nothing bounds it.
-func left(slotState string, safe *int64, budget, retained int64) *int64 {
-	var bytes int64
-	switch {
-	case slotState == "lost":
-	case slotState == "missing":
-		return nil
-	case safe != nil:
-		bytes = max(0, *safe)
-	case budget > 0:
-		bytes = max(0, budget-retained)
-	default:
-		return nil
-	}
-	return &bytes
-}
-
-// walSample is where WAL was written at a moment: what its rate is measured from.
-type walSample struct {
-	at  time.Time
-	wal int64
-}
-
-// walOver is how old a sample may grow: the rate is of about the last minutes.
-const walOver = 5 * time.Minute
-
-// rate is bytes of WAL a second since the sample. It begins anew where positions went
-// back, which are another server's.
-func (w *walSample) rate(now time.Time, wal int64) float64 {
-	if w.at.IsZero() || wal < w.wal || !now.After(w.at) {
-		*w = walSample{now, wal}
-		return 0
-	}
-	rate := float64(wal-w.wal) / now.Sub(w.at).Seconds()
-	if now.Sub(w.at) > walOver {
-		*w = walSample{now, wal}
-	}
-	return rate
 }
 
 func (s *Status) sampleWAL(ctx context.Context, d StatusDatabase) error {
@@ -206,7 +162,7 @@ func (s *Status) sampleWAL(ctx context.Context, d StatusDatabase) error {
 		if err := tx.QueryRow(ctx, `SELECT pg_current_wal_lsn() - '0/0'`).Scan(&wal); err != nil {
 			return err
 		}
-		s.wal[d.Name].rate(time.Now(), wal)
+		s.wal[d.Name].Measure(time.Now(), wal)
 		return nil
 	})
 }
@@ -237,6 +193,17 @@ func (s *Status) askReplenishments(ctx context.Context, tx pgx.Tx, r *RelayStatu
 	return nil
 }
 
+// published tells, at a fraction of what it costs to name them, whether all events of a
+// day are in the ledger.
+func published(ctx context.Context, tx pgx.Tx, day time.Time) (bool, error) {
+	committed, err := sumDay(ctx, tx, "outbox", day)
+	if err != nil {
+		return false, err
+	}
+	recorded, err := sumDay(ctx, tx, "ledger", day)
+	return committed == recorded, err
+}
+
 // askUnpublished holds the outbox against the ledger, day by day. A day that is over
 // and wholly published stays so, and is not asked for again. Two days are always
 // open: a transaction may begin before midnight and commit after.
@@ -264,6 +231,16 @@ func (s *Status) askUnpublished(ctx context.Context, tx pgx.Tx, r *RelayStatus) 
 		if clean[key] {
 			continue
 		}
+		if !d.Open {
+			same, err := published(ctx, tx, d.Day)
+			if err != nil {
+				return err
+			}
+			if same {
+				clean[key] = true
+				continue
+			}
+		}
 		var n int64
 		var age float64
 		err := tx.QueryRow(ctx, `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(o.created_at)), 0)::float8 FROM outbox o
@@ -273,10 +250,6 @@ func (s *Status) askUnpublished(ctx context.Context, tx pgx.Tx, r *RelayStatus) 
 		}
 		r.Unpublished += n
 		r.LagSeconds = max(r.LagSeconds, age)
-		if n == 0 && !d.Open {
-			clean[key] = true
-			continue
-		}
 		open = append(open, d.Day)
 	}
 	var published int64

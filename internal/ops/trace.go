@@ -18,9 +18,10 @@ import (
 // databases alone. It is safe for concurrent use.
 type Tracer struct {
 	sides        []*traceSide
-	store        *pgxpool.Pool
-	customers    *pgxpool.Pool
+	store        *pgxpool.Pool // nil where it cannot be reached
+	customers    *pgxpool.Pool // nil where it cannot be reached, or is not there
 	vipThreshold int64
+	down         []Unreachable
 }
 
 // traceSide is a database with an outbox.
@@ -29,14 +30,23 @@ type traceSide struct {
 	pool     *pgxpool.Pool
 }
 
-// NewTracer makes a Tracer on the two databases, as schema.RoleMaintenance. Without
-// customers what happens there is left out.
-func NewTracer(store, customers *pgxpool.Pool, vipThreshold int64) *Tracer {
-	t := &Tracer{store: store, customers: customers, vipThreshold: vipThreshold, sides: []*traceSide{{"store", store}}}
-	if customers != nil {
-		t.sides = append(t.sides, &traceSide{"customers", customers})
+// NewTracer makes a Tracer on the databases of a Pipeline. Without customers what happens
+// there is left out. Of databases that p was reached without, it says that they are missing.
+func NewTracer(p Pipeline) *Tracer {
+	t := &Tracer{store: p.Store, customers: p.Customers, vipThreshold: p.VIPThreshold, down: p.down}
+	for _, d := range p.Databases() {
+		t.sides = append(t.sides, &traceSide{d.Name, d.Pool})
 	}
 	return t
+}
+
+// side is the database of a name, nil where it is not at hand.
+func (t *Tracer) side(database string) *traceSide {
+	i := slices.IndexFunc(t.sides, func(s *traceSide) bool { return s.database == database })
+	if i < 0 {
+		return nil
+	}
+	return t.sides[i]
 }
 
 // ErrUnknown is that no event, order or replenishment has an id.
@@ -48,6 +58,8 @@ type Trace struct {
 	Order         *TracedOrder         `json:"order,omitempty"`
 	Replenishment *TracedReplenishment `json:"replenishment,omitempty"`
 	Events        []TracedEvent        `json:"events"` // those of the id, and after each what it caused
+	// Unreachable are the databases that could not be asked: what happened there is not told.
+	Unreachable []Unreachable `json:"unreachable,omitempty"`
 }
 
 // TracedOrder is the order that was asked for.
@@ -104,7 +116,7 @@ type Publication struct {
 type TracedConsumer struct {
 	Consumer  string     `json:"consumer"`
 	ReplayID  *uuid.UUID `json:"replayId,omitempty"`
-	State     string     `json:"state"` // of the inbox; empty: it has not been received
+	State     string     `json:"state"` // of the inbox; empty: it has not been received; StateUnknown: the inbox cannot be reached
 	Attempts  int        `json:"attempts"`
 	FirstAt   *time.Time `json:"firstAt,omitempty"`
 	LastAt    *time.Time `json:"lastAt,omitempty"`
@@ -113,9 +125,13 @@ type TracedConsumer struct {
 	Calls     []Effect   `json:"calls,omitempty"`
 }
 
-// Trace tells all that is known of an id.
+// StateUnknown is that a consumer's inbox cannot be reached.
+const StateUnknown = "unknown"
+
+// Trace tells all that is known of an id. Where a database cannot be reached and the
+// others know nothing of it, the error is an UnreachableError.
 func (t *Tracer) Trace(ctx context.Context, id uuid.UUID) (Trace, error) {
-	all := Trace{ID: id, Events: []TracedEvent{}}
+	all := Trace{ID: id, Events: []TracedEvent{}, Unreachable: t.down}
 	for _, find := range []func(context.Context, *Trace) (bool, error){t.asEvent, t.asOrder, t.asReplenishment} {
 		found, err := find(ctx, &all)
 		if err != nil {
@@ -124,6 +140,9 @@ func (t *Tracer) Trace(ctx context.Context, id uuid.UUID) (Trace, error) {
 		if found {
 			return all, nil
 		}
+	}
+	if len(t.down) > 0 {
+		return all, fmt.Errorf("trace %s: nothing that can be reached knows it: %w", id, &UnreachableError{t.down})
 	}
 	return all, ErrUnknown
 }
@@ -145,6 +164,9 @@ func (t *Tracer) asEvent(ctx context.Context, all *Trace) (bool, error) {
 // asOrder finds an order, and its event by the moment of the transaction that both
 // were written in.
 func (t *Tracer) asOrder(ctx context.Context, all *Trace) (bool, error) {
+	if t.store == nil {
+		return false, nil
+	}
 	var o TracedOrder
 	err := t.store.QueryRow(ctx, `SELECT coalesce(sku, ''), quantity, coalesce(customer_id, ''), created_at,
 		(SELECT json_agg(json_build_object('sku', l.sku, 'quantity', l.quantity) ORDER BY l.place) FROM all_order_lines l WHERE l.order_id = o.id)
@@ -165,6 +187,9 @@ func (t *Tracer) asOrder(ctx context.Context, all *Trace) (bool, error) {
 // of its delivery is followed as caused by that one, or found by itself where that is
 // past retention.
 func (t *Tracer) asReplenishment(ctx context.Context, all *Trace) (bool, error) {
+	if t.store == nil {
+		return false, nil
+	}
 	r, err := readReplenishment(ctx, t.store, all.ID)
 	if errors.Is(err, ErrNoReplenishment) {
 		return false, nil
@@ -245,10 +270,10 @@ func (t *Tracer) caused(ctx context.Context, e TracedEvent) ([]TracedEvent, erro
 
 // promotion finds the event that vip's inbox refers to.
 func (t *Tracer) promotion(ctx context.Context, e TracedEvent) ([]TracedEvent, error) {
-	if t.customers == nil {
+	side := t.side(CustomersDatabase)
+	if side == nil {
 		return nil, nil
 	}
-	side := t.sides[1]
 	for _, c := range e.Consumers {
 		told, err := uuid.Parse(c.Effect)
 		if c.Consumer != schema.ConsumerVIP || err != nil {
@@ -266,7 +291,7 @@ func (t *Tracer) promotion(ctx context.Context, e TracedEvent) ([]TracedEvent, e
 // writtenAt finds an event of the store by the moment of its transaction, which is
 // the same for all that was written in it, and by an id in its data.
 func (t *Tracer) writtenAt(ctx context.Context, at time.Time, eventType, name string, id uuid.UUID) ([]TracedEvent, error) {
-	return t.events(ctx, t.sides[0], `o.day = $1 AND o.created_at = $2 AND o.type = $3 AND o.body::jsonb -> 'data' ->> $4 = $5`,
+	return t.events(ctx, t.side(StoreDatabase), `o.day = $1 AND o.created_at = $2 AND o.type = $3 AND o.body::jsonb -> 'data' ->> $4 = $5`,
 		utcDay(at), at, eventType, name, id.String())
 }
 

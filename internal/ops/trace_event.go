@@ -60,8 +60,14 @@ func (t *Tracer) complete(ctx context.Context, side *traceSide, e *TracedEvent) 
 	}
 	envelope, _ := schema.Decode(e.body) // a body that cannot be read is wanted by nobody
 	for _, in := range schema.Interests(t.vipThreshold) {
-		inbox := t.inboxOf(in.Consumer)
-		if inbox == nil || (in.Consumer == schema.ConsumerMarketing) != (side.database == "customers") {
+		if (in.Consumer == schema.ConsumerMarketing) != (side.database == CustomersDatabase) {
+			continue
+		}
+		inbox, database := t.inboxOf(in.Consumer)
+		if inbox == nil {
+			if named(t.down, database) != nil && in.Wants(envelope) {
+				e.Consumers = append(e.Consumers, TracedConsumer{Consumer: in.Consumer, State: StateUnknown})
+			}
 			continue
 		}
 		found, err := handled(ctx, inbox, in.Consumer, e.day, e.EventID)
@@ -76,12 +82,13 @@ func (t *Tracer) complete(ctx context.Context, side *traceSide, e *TracedEvent) 
 	return nil
 }
 
-// inboxOf is the database with a consumer's inbox, nil where it is not known.
-func (t *Tracer) inboxOf(consumer string) *pgxpool.Pool {
+// inboxOf is the database with a consumer's inbox, nil where it is not at hand, and its
+// name.
+func (t *Tracer) inboxOf(consumer string) (*pgxpool.Pool, string) {
 	if consumer == schema.ConsumerVIP || consumer == schema.ConsumerMarketing {
-		return t.customers
+		return t.customers, CustomersDatabase
 	}
-	return t.store
+	return t.store, StoreDatabase
 }
 
 // handled is what a consumer did with an event, and with each replay of it.

@@ -68,7 +68,7 @@ func TestTraceFollowsTheWholeWay(t *testing.T) {
 		`UPDATE replenishments SET state = 'delivered', delivered_quantity = 5, delivered_at = now(), closed_at = now() WHERE id = $1`, replenishment)
 	s.exec(s.store, `INSERT INTO ads_mails (replenishment_id, sku, stop, stop_sequence, stopped_at) VALUES ($1, 'A', 'sent', 1, now())`, replenishment)
 
-	tracer := ops.NewTracer(s.storeLook, s.customersLook, 100)
+	tracer := ops.NewTracer(ops.Pipeline{Store: s.storeLook, Customers: s.customersLook, VIPThreshold: 100})
 	ways := map[uuid.UUID][]uuid.UUID{
 		order: {placed, told.ID}, placed: {placed, told.ID}, told.ID: {told.ID},
 		replenishment: {requested, delivered}, requested: {requested, delivered}, delivered: {delivered},
@@ -101,7 +101,7 @@ func TestTraceFollowsTheWholeWay(t *testing.T) {
 		_, err = tracer.Trace(t.Context(), id)
 		require.ErrorIs(t, err, ops.ErrUnknown)
 	}
-	alone, err := ops.NewTracer(s.storeLook, nil, 100).Trace(t.Context(), order)
+	alone, err := ops.NewTracer(ops.Pipeline{Store: s.storeLook, VIPThreshold: 100}).Trace(t.Context(), order)
 	require.NoError(t, err)
 	require.Len(t, alone.Events, 1)
 }
@@ -112,7 +112,7 @@ func TestTraceShowsAnyRow(t *testing.T) {
 	for _, eventType := range []string{"x", schema.TypeReplenishmentRequested, schema.TypeOrderPlaced} {
 		id := uuid.New()
 		s.exec(s.store, `SELECT append_event($1, $2, 'g', NULL, '{}', '{}', 'rubbish')`, id, eventType)
-		found, err := ops.NewTracer(s.storeLook, s.customersLook, 100).Trace(t.Context(), id)
+		found, err := ops.NewTracer(ops.Pipeline{Store: s.storeLook, Customers: s.customersLook, VIPThreshold: 100}).Trace(t.Context(), id)
 		require.NoError(t, err)
 		require.Equal(t, eventType, found.Events[0].Type)
 		require.Empty(t, found.Events[0].Consumers)
@@ -144,11 +144,11 @@ func TestRetryRefuses(t *testing.T) {
 	require.ErrorContains(t, r.Retry(t.Context(), replenishment, ""), "a reason is needed")
 	s.exec(s.store, `DELETE FROM outbox`)
 	refused("past retention")
-	open, err := r.List(t.Context(), 0)
+	open, err := r.List(t.Context(), 0, ops.Cursor{})
 	require.NoError(t, err)
-	require.Len(t, open, 1)
+	require.Len(t, open.Items, 1)
 	require.NoError(t, r.Cancel(t.Context(), replenishment, "why"))
-	open, err = r.List(t.Context(), -time.Hour)
+	open, err = r.List(t.Context(), -time.Hour, ops.Cursor{})
 	require.NoError(t, err)
-	require.Empty(t, open)
+	require.Empty(t, open.Items)
 }

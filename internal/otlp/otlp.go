@@ -10,8 +10,8 @@
 //
 // A collector that is slow, dead or refuses holds up nobody: a span that ends is
 // put into a queue of bounded length, or dropped where that is full, and sent from
-// there by a goroutine of its own. What could not be sent is told in the log at most
-// once a minute. Stop sends what is left, for StopTimeout at most. No headers, where
+// there by a goroutine of its own. How many were not sent, refused by a collector that
+// took the rest, or dropped is told in the log at most once a minute. Stop sends what is left, for StopTimeout at most. No headers, where
 // credentials stand, no values of variables and of the URL nothing but the host are
 // logged.
 //
@@ -58,6 +58,7 @@ type Config struct {
 // Tracing is a part's spans on their way. A nil one makes none.
 type Tracing struct {
 	provider *sdk.TracerProvider
+	sender   *quiet
 	log      zerolog.Logger
 }
 
@@ -86,9 +87,10 @@ func Start(ctx context.Context, cfg Config) (*Tracing, error) {
 	if err != nil {
 		log.Warn().Err(err).Msg("spans will not tell all of where they come from")
 	}
+	sender := &quiet{SpanExporter: exporter, endpoint: endpoint, log: log, now: time.Now}
 	return &Tracing{
-		provider: sdk.NewTracerProvider(sdk.WithResource(of), sdk.WithBatcher(&quiet{SpanExporter: exporter, endpoint: endpoint, log: log, now: time.Now})),
-		log:      log,
+		provider: sdk.NewTracerProvider(sdk.WithResource(of), sdk.WithSpanProcessor(newBounded(sender))),
+		sender:   sender, log: log,
 	}, nil
 }
 
@@ -153,8 +155,9 @@ func (t *Tracing) Stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), StopTimeout)
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
-		t.log.Warn().Err(err).Msg("the last spans may not have been sent")
+		t.log.Warn().Err(err).Int64("left", t.sender.queue.waiting.Load()).Msg("the last spans may not have been sent")
 	}
+	t.sender.tellRest()
 }
 
 // listened is done once a process: the SDK has one log for all of it.

@@ -3,11 +3,15 @@ package otlp
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 // failing exports nothing, for as long as it has an error.
@@ -71,8 +77,7 @@ func TestACollectorThatRefuses(t *testing.T) {
 	var told bytes.Buffer
 	tracing, err := Start(t.Context(), Config{Service: "test", Endpoint: server.URL + "/key-in-the-path", Logger: zerolog.New(&told)})
 	require.NoError(t, err)
-	_, span := tracing.Provider().Tracer("").Start(t.Context(), "span")
-	span.End()
+	end(t, tracing, 1)
 	tracing.Flush(t.Context())
 	tracing.Stop()
 	require.Equal(t, 1, strings.Count(told.String(), "\n"))
@@ -80,6 +85,82 @@ func TestACollectorThatRefuses(t *testing.T) {
 	require.Contains(t, told.String(), strings.TrimPrefix(server.URL, "http://"))
 	require.NotContains(t, told.String(), "key-in-the-path")
 	require.Less(t, told.Len(), 1000)
+}
+
+// TestACollectorThatTakesSome: what it refuses is lost, and what it warns of is not.
+func TestACollectorThatTakesSome(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		refused int64
+		why     string
+		want    string
+	}{
+		{3, "too old (9 spans rejected)", `"lost":3,"dropped":0`},
+		{0, "the schema is old", `"lost":0,"dropped":0`},
+	} {
+		answer, err := proto.Marshal(&coltrace.ExportTraceServiceResponse{PartialSuccess: &coltrace.ExportTracePartialSuccess{RejectedSpans: test.refused, ErrorMessage: test.why}})
+		require.NoError(t, err)
+		server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Type", "application/x-protobuf")
+			_, _ = rw.Write(answer)
+		}))
+		t.Cleanup(server.Close)
+		var told bytes.Buffer
+		tracing, err := Start(t.Context(), Config{Service: "test", Collector: server.URL, Logger: zerolog.New(&told)})
+		require.NoError(t, err)
+		end(t, tracing, 10)
+		tracing.Stop()
+		require.Equal(t, 1, strings.Count(told.String(), "\n"), told.String())
+		require.Contains(t, told.String(), test.want)
+		require.Contains(t, told.String(), test.why)
+		require.Contains(t, told.String(), "takes some spans only, or warns")
+	}
+}
+
+// end makes spans that are over.
+func end(t *testing.T, tracing *Tracing, spans int) {
+	t.Helper()
+	tracer := tracing.Provider().Tracer("")
+	for range spans {
+		_, span := tracer.Start(t.Context(), "span")
+		span.End()
+	}
+}
+
+// TestAFullQueue: each span arrives, or is told to have been dropped.
+func TestAFullQueue(t *testing.T) {
+	t.Parallel()
+	const spans = 10_000
+	var arrived atomic.Int64
+	busy, first := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		once.Do(func() { close(first); <-busy })
+		text, err := io.ReadAll(r.Body)
+		var in coltrace.ExportTraceServiceRequest
+		if err == nil && proto.Unmarshal(text, &in) == nil {
+			arrived.Add(int64(len(in.GetResourceSpans()[0].GetScopeSpans()[0].GetSpans())))
+		}
+	}))
+	t.Cleanup(server.Close)
+	var told bytes.Buffer
+	tracing, err := Start(t.Context(), Config{Service: "test", Collector: server.URL, Logger: zerolog.New(&told)})
+	require.NoError(t, err)
+	end(t, tracing, spans)
+	<-first
+	close(busy)
+	tracing.Stop()
+	require.Positive(t, arrived.Load())
+	dropped := int64(0)
+	for _, line := range strings.Split(strings.TrimSpace(told.String()), "\n") {
+		var said struct{ Lost, Dropped int64 }
+		require.NoError(t, json.Unmarshal([]byte(line), &said), line)
+		require.Zero(t, said.Lost, line)
+		dropped += said.Dropped
+	}
+	require.Equal(t, int64(spans), arrived.Load()+dropped)
+	require.GreaterOrEqual(t, dropped, int64(spans-2*sdk.DefaultMaxQueueSize))
+	require.Contains(t, told.String(), "OTEL_BSP_MAX_QUEUE_SIZE")
 }
 
 // TestACollectorThatHangs holds up neither who makes spans nor, for long, the end.
@@ -92,11 +173,7 @@ func TestACollectorThatHangs(t *testing.T) {
 	var told bytes.Buffer
 	tracing, err := Start(t.Context(), Config{Service: "test", Collector: server.URL, Logger: zerolog.New(&told)})
 	require.NoError(t, err)
-	tracer := tracing.Provider().Tracer("")
-	for range 10_000 { // more than the queue has room for
-		_, span := tracer.Start(t.Context(), "span")
-		span.End()
-	}
+	end(t, tracing, 10_000) // more than the queue has room for
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	tracing.Flush(ended)

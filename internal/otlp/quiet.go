@@ -3,6 +3,8 @@ package otlp
 import (
 	"context"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,34 +25,91 @@ type quiet struct {
 	endpoint *url.URL
 	log      zerolog.Logger
 	now      func() time.Time
+	queue    queueBound
 
-	mu    sync.Mutex
-	lost  int       // and not told yet
-	until time.Time // nothing more is told of losses
-	told  bool      // that they are not sent, and not yet that they are again
+	mu      sync.Mutex
+	lost    int64     // not taken by the collector, and not told yet
+	dropped int64     // for want of room, and not told yet
+	until   time.Time // nothing more is told of losses
+	told    bool      // that spans are lost, and not yet that they are sent again
 }
 
 // ExportSpans implements sdk.SpanExporter.
 func (q *quiet) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
-	q.note(len(spans), q.SpanExporter.ExportSpans(ctx, spans))
+	err := q.SpanExporter.ExportSpans(ctx, spans)
+	q.queue.leave(len(spans))
+	q.note(int64(len(spans)), err)
 	return nil
 }
 
-func (q *quiet) note(spans int, err error) {
+func (q *quiet) note(spans int64, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil {
+	refused, partly := partialSuccess(err)
+	switch {
+	case partly:
+		q.lost += min(refused, spans)
+	case err != nil:
 		q.lost += spans
 	}
-	now := q.now()
+	q.dropped += q.queue.dropped.Swap(0)
+	well, now := err == nil && q.dropped == 0, q.now()
 	switch {
-	case err != nil && !now.Before(q.until):
-		q.log.Warn().Str("error", q.short(err)).Int("lost", q.lost).Msg("spans are not sent: see that the collector is there and takes OTLP over HTTP; nothing else waits for it")
-		q.lost, q.until, q.told = 0, now.Add(sayEvery), true
-	case err == nil && q.told:
-		q.log.Info().Int("lost", q.lost).Msg("spans are sent again")
-		q.lost, q.told = 0, false
+	case !well && !now.Before(q.until):
+		q.tell(q.log.Warn(), err, partly)
+		q.until, q.told = now.Add(sayEvery), true
+	case well && q.told:
+		q.count(q.log.Info()).Msg("spans are sent again")
+		q.told = false
 	}
+}
+
+// tell says what is wrong, the collector before the queue, which may be full because of it.
+func (q *quiet) tell(line *zerolog.Event, err error, partly bool) {
+	line = q.count(line)
+	switch {
+	case partly:
+		line.Str("error", q.short(err)).Msg("the collector takes some spans only, or warns: its answer says why")
+	case err != nil:
+		line.Str("error", q.short(err)).Msg("spans are not sent: see that the collector is there and takes OTLP over HTTP; nothing else waits for it")
+	default:
+		line.Msg("spans are dropped, because they end faster than the collector takes them: OTEL_BSP_MAX_QUEUE_SIZE keeps more, OTEL_TRACES_SAMPLER makes fewer")
+	}
+}
+
+// tellRest tells what was lost since the last line, at the end.
+func (q *quiet) tellRest() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dropped += q.queue.dropped.Swap(0)
+	if q.lost+q.dropped > 0 {
+		q.count(q.log.Warn()).Msg("more spans were lost before the end")
+	}
+}
+
+// count adds what was lost since it was told last.
+func (q *quiet) count(line *zerolog.Event) *zerolog.Event {
+	line = line.Int64("lost", q.lost).Int64("dropped", q.dropped)
+	q.lost, q.dropped = 0, 0
+	return line
+}
+
+// rejection is the end of what the exporter says of a partial success. Its type is not
+// for others.
+var rejection = regexp.MustCompile(`(?m)OTLP partial success: .*\((\d+) spans rejected\)$`)
+
+// partialSuccess tells whether the collector took the batch but for some spans, and how
+// many these are.
+func partialSuccess(err error) (refused int64, partly bool) {
+	if err == nil {
+		return 0, false
+	}
+	found := rejection.FindStringSubmatch(err.Error())
+	if found == nil {
+		return 0, false
+	}
+	refused, err = strconv.ParseInt(found[1], 10, 64)
+	return refused, err == nil
 }
 
 // maxError is much more than what a collector has to say, and less than what a proxy

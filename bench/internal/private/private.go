@@ -24,6 +24,9 @@ func Run(ctx context.Context, dir string, fsync bool, settings map[string]string
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
 	place, err := localpg.Place(dir)
 	if err != nil {
 		return err

@@ -2,7 +2,7 @@
 
 import { get, SignInError } from './api.js'
 import { attempt } from './attempt.js'
-import { el, show, table } from './dom.js'
+import { el, show, table, unreachable } from './dom.js'
 import { prepare } from './replay.js'
 import { age, count, moment } from './words.js'
 
@@ -30,13 +30,19 @@ export async function live() {
 function tell({ result, error }) {
   show(container,
     error && el('p', { class: 'error', role: 'alert' }, `It cannot be told: ${error}`),
+    result && unreachable(result.unreachable, 'and what needs it was not compared'),
     result && [
-      el('p', { role: 'status' }, el('strong', {}, result.missing ? `${count(result.missing, 'event')} missing` : 'Nothing is missing'), `, as of ${moment(result.at)}.`),
+      el('p', { role: 'status' }, el('strong', {}, verdict(result)), `, as of ${moment(result.at)}.`),
       result.findings.map(finding),
       table('Outboxes', [['database', (o) => o.database], ['events', (o) => o.events, 'number'], ['unpublished', (o) => o.unpublished, 'number'], ['parked', (o) => o.parked, 'number'], ['days', (o) => o.days, 'number']], result.outboxes),
       table('Consumers', [['consumer', (c) => c.consumer], ['wanted', (c) => c.wanted, 'number'], ['done', (c) => c.done, 'number'], ['waiting', (c) => c.waiting, 'number'],
         ['unhandled', (c) => c.unhandled, 'number'], ['dead', (c) => c.dead, 'number'], ['repeated', (c) => c.repeated, 'number'], ['uncertain', (c) => c.uncertain, 'number']], result.consumers),
     ])
+}
+
+function verdict({ missing, unreachable: down }) {
+  if (missing) return `${count(missing, 'event')}${down ? ' or more' : ''} missing`
+  return down ? 'Of what was compared nothing is missing' : 'Nothing is missing'
 }
 
 function finding(f) {

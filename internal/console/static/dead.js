@@ -4,18 +4,23 @@
 import { get, post, query } from './api.js'
 import { attempt } from './attempt.js'
 import { ask } from './dialog.js'
-import { el, say, show, table } from './dom.js'
+import { el, say, show, table, unreachable } from './dom.js'
+import { Pages } from './pages.js'
 import { age, count } from './words.js'
 
 const container = document.getElementById('dead')
+const pages = new Pages(() => attempt(look))
 
-export const open = () => attempt(look)
+export function open() {
+  pages.reset()
+  attempt(look)
+}
 
 async function look() {
   show(container, el('p', { class: 'empty', role: 'status' }, 'Looking through the queues…'))
   let listing
   try {
-    listing = await get(query('/api/dlq', {}))
+    listing = await get(query('/api/dlq', { after: pages.after() }))
   } catch (problem) {
     show(container, again(), el('p', { class: 'error', role: 'alert' }, problem.message))
     throw problem
@@ -24,8 +29,9 @@ async function look() {
   const consumers = [...new Set(listing.events.map((e) => e.consumer))]
   show(container,
     el('div', { class: 'row' }, again(), consumers.map((name) => el('button', { type: 'button', 'data-key': `all ${name}`, onclick: () => attempt(() => redrive(`all of ${name}`, { consumers: [name] })) }, `Redrive all of ${name}`))),
+    unreachable(listing.unreachable, 'and what is dead of the consumers that need it is not shown'),
     held > 0 && el('p', { class: 'warning' }, `${count(held, 'message')} are held by somebody else at this moment and not shown: look again.`),
-    !listing.events.length && el('p', { class: 'empty' }, 'Nothing is dead.'),
+    !listing.events.length && el('p', { class: 'empty' }, listing.unreachable ? 'Nothing of what can be looked at is dead.' : 'Nothing is dead.'),
     listing.events.length > 0 && table('Dead events', [
       ['consumer', (e) => e.consumer],
       ['type', (e) => el('button', { class: 'link', type: 'button', 'data-key': `show ${e.consumer} ${e.eventId}`, title: `Show ${e.eventId}`, onclick: () => attempt(() => dossier(e.eventId)) }, e.type || '(not an event)')],
@@ -37,6 +43,7 @@ async function look() {
       ['', (e) => remark(e)],
       ['', (e) => el('button', { type: 'button', 'data-key': `redrive ${e.consumer} ${e.eventId}`, 'aria-label': `Redrive ${e.eventId} to ${e.consumer}`, onclick: () => attempt(() => redrive(e.eventId, { events: [e.eventId], consumers: [e.consumer] })) }, 'Redrive'), 'actions'],
     ], listing.events),
+    pages.controls(listing.next),
     el('div', { id: 'dossier', 'aria-live': 'polite' }))
 }
 
@@ -60,6 +67,7 @@ async function redrive(what, selection) {
     el('p', {}, `${count(plan.events.length - handled, 'event')} of ${count(new Set(plan.events.map((e) => e.group)).size, 'group')} will return to the consumer’s queue, each group in its order, with all attempts anew.`),
     handled > 0 && el('p', {}, `${count(handled, 'event')} are handled already: only their messages are deleted.`),
     newer > 0 && el('p', { class: 'warning' }, `Of ${count(newer, 'event')} a later one of the group is handled already: the consumer sees them late.`),
+    unreachable(plan.unreachable, 'and its consumers are left out'),
     plan.held > 0 && el('p', { class: 'warning' }, `${count(plan.held, 'message')} are held by somebody else and left alone.`),
     table('In this order', [['consumer', (e) => e.consumer], ['group', (e) => e.group], ['event', (e) => el('span', { class: 'mono' }, e.eventId)]], plan.events.slice(0, 10)),
     plan.events.length > 10 && el('p', { class: 'hint' }, `and ${plan.events.length - 10} more`),

@@ -58,6 +58,10 @@ export function table(caption, columns, rows, rowClass = () => undefined) {
     rows.length > mostRows && el('p', { class: 'hint' }, `and ${rows.length - mostRows} more: the command of the same name lists all`))
 }
 
+/** Says which databases could not be asked. */
+export const unreachable = (databases, without) => (databases ?? []).map((d) => el('p', { class: 'error', role: 'alert' },
+  `The ${d.database} database cannot be reached, ${without}: ${d.error}`))
+
 /** Says in passing what was done. */
 export function say(text) {
   const said = document.getElementById('said')

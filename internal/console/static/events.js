@@ -1,10 +1,13 @@
 // Recent events, and the whole way of one.
 
 import { get, query } from './api.js'
-import { attempt } from './attempt.js'
-import { el, refresh, show, table } from './dom.js'
+import { attempt, fill } from './attempt.js'
+import { el, refresh, show, table, unreachable } from './dom.js'
+import { Pages } from './pages.js'
 import { moment, since } from './words.js'
 
+const recent = document.getElementById('recent')
+const pages = new Pages(live)
 let chosen
 
 document.getElementById('trace-form').addEventListener('submit', (event) => {
@@ -12,16 +15,19 @@ document.getElementById('trace-form').addEventListener('submit', (event) => {
   trace(document.getElementById('trace-id').value.trim())
 })
 
-export const open = () => live()
-
-export function live() {
-  return attempt(async () => list(await get(query('/api/events', { most: 50 }))))
+export function open() {
+  pages.reset()
+  live()
 }
 
-function list(events) {
-  const container = document.getElementById('recent')
-  if (!events.length) return show(container, el('p', { class: 'empty' }, 'No events yet.'))
-  refresh(container, table('The newest events', [
+export function live() {
+  return fill(recent, async () => list(await get(query('/api/events', { most: 50, after: pages.after() }))))
+}
+
+function list({ items, next, unreachable: down }) {
+  const missing = unreachable(down, 'and its events are not shown')
+  if (!items.length) return show(recent, missing, el('p', { class: 'empty' }, pages.after() ? 'No more events.' : 'No events yet.'), pages.controls(next))
+  refresh(recent, missing, table('The newest events', [
     ['committed', (e) => moment(e.committedAt)],
     ['type', (e) => el('button', { class: 'link', type: 'button', 'data-key': e.eventId, title: `Trace ${e.eventId}`, onclick: () => trace(e.eventId) }, e.type)],
     ['group', (e) => e.group],
@@ -29,7 +35,7 @@ function list(events) {
     ['sequence', (e) => e.sequence, 'number'],
     ['state', (e) => el('span', { class: `state state-${e.state}` }, e.state)],
     ['event', (e) => el('span', { class: 'mono' }, e.eventId)],
-  ], events, (e) => (e.eventId === chosen ? 'chosen' : '')))
+  ], items, (e) => (e.eventId === chosen ? 'chosen' : '')), pages.controls(next))
 }
 
 /** Shows the way of an event, an order or a replenishment. */
@@ -40,6 +46,7 @@ export async function trace(id) {
   document.getElementById('trace-id').value = id
   show(document.getElementById('trace'), el('div', { class: 'box' },
     el('button', { type: 'button', onclick: close }, 'Close the trace'),
+    unreachable(found.unreachable, 'and what happened there is not shown'),
     found.order && el('p', {}, `Order: ${found.order.quantity} of ${found.order.sku}${found.order.customerId ? ` by ${found.order.customerId}` : ''}, ${moment(found.order.placedAt)}`),
     found.replenishment && replenishment(found.replenishment),
     found.events.map(way),
@@ -88,6 +95,10 @@ function steps(event) {
     const who = c.replayId ? `${c.consumer} (replay ${c.replayId})` : c.consumer
     if (!c.state) {
       without.push({ who, what: 'not received yet' })
+      continue
+    }
+    if (c.state === 'unknown') {
+      without.push({ who, what: 'cannot be told: its inbox cannot be reached' })
       continue
     }
     done.push({ at: c.firstAt, who, what: 'attempts begin' })

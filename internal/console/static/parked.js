@@ -1,16 +1,19 @@
 // What could not be published.
 
 import { get, post, query } from './api.js'
-import { attempt } from './attempt.js'
+import { attempt, part } from './attempt.js'
 import { ask } from './dialog.js'
 import { el, say, show, table } from './dom.js'
+import { Pages } from './pages.js'
 import { age, count } from './words.js'
 
 let databases = ['store']
 let shown = '' // what the list shows, as text: it is drawn anew when that is another
+const pages = new Pages(() => attempt(list))
 
 export function open() {
   shown = ''
+  pages.reset()
 }
 
 export function live(report) {
@@ -19,16 +22,19 @@ export function live(report) {
 }
 
 async function list() {
-  const all = []
-  for (const database of databases) {
-    for (const group of await get(query('/api/parked', { database }))) all.push({ ...group, database })
-  }
-  const text = JSON.stringify(all)
+  const parts = await Promise.all(databases.map(async (database) => ({ database, ...await part(() => get(query('/api/parked', { database, after: pages.after(database) }))) })))
+  const text = JSON.stringify(parts)
   if (text === shown) return
   shown = text
   const container = document.getElementById('parked')
-  if (!all.length) return show(container, el('p', { class: 'empty' }, 'Nothing is parked.'))
-  show(container, table('Groups of which something is parked', [
+  if (parts.every((p) => !p.items.length && !p.error && !pages.after(p.database))) return show(container, el('p', { class: 'empty' }, 'Nothing is parked.'))
+  show(container, parts.map(groups), el('div', { id: 'parked-events', 'aria-live': 'polite' }))
+}
+
+function groups({ database, items, next, error }) {
+  if (error) return el('p', { class: 'error', role: 'alert' }, `What is parked of ${database} cannot be shown: ${error}`)
+  if (!items.length) return pages.controls(next, database)
+  return [table(`Groups of ${database} of which something is parked`, [
     ['group', (g) => g.group],
     ['events', (g) => g.events, 'number'],
     ['oldest', (g) => age(g.since), 'number'],
@@ -40,12 +46,12 @@ async function list() {
       button('Skip', g, () => skip(g)),
       button('Events', g, () => events(g)),
     ], 'actions'],
-  ], all), el('div', { id: 'parked-events', 'aria-live': 'polite' }))
+  ], items.map((g) => ({ ...g, database }))), pages.controls(next, database)]
 }
 
 const button = (text, g, onclick) => el('button', { type: 'button', 'data-key': `${text} ${g.database} ${g.group}`, 'aria-label': `${text} ${g.group}`, onclick: () => attempt(onclick) }, text)
 
-const remark = (g) => [g.database !== 'store' && g.database, g.held && 'the group is parked', g.sending && `being sent for ${g.askedBy ?? '?'}`].filter(Boolean).join(', ')
+const remark = (g) => [g.held && 'the group is parked', g.sending && `being sent for ${g.askedBy ?? '?'}`].filter(Boolean).join(', ')
 
 async function send(g) {
   const plan = await post('/api/parked/send', { database: g.database, groups: [g.group], dryRun: true })
@@ -69,7 +75,7 @@ async function skip(g) {
 }
 
 async function events(g) {
-  const all = await get(query('/api/parked', { database: g.database, group: g.group }))
+  const { items, next } = await get(query('/api/parked', { database: g.database, group: g.group }))
   show(document.getElementById('parked-events'), table(`Parked of ${g.group}`, [
     ['event', (e) => el('button', { class: 'link mono', type: 'button', 'data-key': e.eventId, onclick: () => attempt(() => dossier(g.database, e.eventId)) }, e.eventId)],
     ['sequence', (e) => e.sequence, 'number'],
@@ -77,7 +83,7 @@ async function events(g) {
     ['state', (e) => e.state],
     ['reason', (e) => e.reason],
     ['detail', (e) => e.detail, 'reason'],
-  ], all), el('div', { id: 'parked-dossier' }))
+  ], items), next && el('p', { class: 'hint' }, `and more: restock parked list '${g.group}'`), el('div', { id: 'parked-dossier' }))
 }
 
 async function dossier(database, id) {

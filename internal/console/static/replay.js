@@ -1,13 +1,15 @@
 // Publishing events once more: planned, then watched.
 
 import { get, post, query } from './api.js'
-import { attempt } from './attempt.js'
+import { attempt, part } from './attempt.js'
 import { ask } from './dialog.js'
 import { el, refresh, say, show, table } from './dom.js'
+import { Pages } from './pages.js'
 import { age, count, moment, span } from './words.js'
 
 const field = (name) => document.getElementById(`r-${name}`)
 let databases = ['store']
+const pages = new Pages(() => attempt(list))
 
 field('zone').textContent = 'Times are UTC. What is given must all be met.'
 
@@ -82,27 +84,31 @@ function effect(e, force) {
   return `${e.consumer} wants ${e.wants} and ${handled}${e.repeats ? `: it ${e.repeats}` : ''}.`
 }
 
+export const open = () => pages.reset()
+
 export function live(report) {
   databases = report.relays.map((r) => r.database)
   return attempt(list)
 }
 
 async function list() {
-  const all = []
-  for (const database of databases) {
-    for (const one of await get(query('/api/replays', { database }))) all.push({ ...one, database })
-  }
-  all.sort((a, b) => Date.parse(b.askedAt) - Date.parse(a.askedAt))
+  const parts = await Promise.all(databases.map(async (database) => ({ database, ...await part(() => get(query('/api/replays', { database, most: 50, after: pages.after(database) }))) })))
   const container = document.getElementById('replays')
-  if (!all.length) return show(container, el('p', { class: 'empty' }, 'Nothing was ever replayed.'))
-  refresh(container, table('Replays', [
+  if (parts.every((p) => !p.items.length && !p.error && !pages.after(p.database))) return show(container, el('p', { class: 'empty' }, 'Nothing was ever replayed.'))
+  refresh(container, parts.map(replays))
+}
+
+function replays({ database, items, next, error }) {
+  if (error) return el('p', { class: 'error', role: 'alert' }, `The replays of ${database} cannot be shown: ${error}`)
+  if (!items.length) return pages.controls(next, database)
+  return [table(`Replays of ${database}`, [
     ['asked', (r) => `${age(r.askedAt)} ago by ${r.askedBy}`],
     ['state', (r) => el('span', { class: `state state-${r.state}` }, r.state + (r.ahead ? ` behind ${r.ahead}` : ''))],
     ['progress', (r) => [el('progress', { max: Math.max(1, r.events), value: r.done, 'aria-label': `Progress of replay ${r.id}` }), ` ${r.done} of ${r.events}${r.failed ? `, ${r.failed} failed` : ''}`]],
     ['for', (r) => `${r.consumer || 'all'}${r.force ? ', forced' : ''}`],
     ['selection', (r) => JSON.stringify(r.selection), 'reason'],
     ['', (r) => act(r), 'actions'],
-  ], all.slice(0, 50)))
+  ], items.map((r) => ({ ...r, database }))), pages.controls(next, database)]
 }
 
 function act(r) {

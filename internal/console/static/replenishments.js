@@ -1,26 +1,38 @@
 // What the factory was asked for and has not delivered.
 
-import { get, post } from './api.js'
-import { attempt } from './attempt.js'
+import { get, post, query } from './api.js'
+import { attempt, fill } from './attempt.js'
 import { ask } from './dialog.js'
 import { el, say, show, table } from './dom.js'
+import { Pages } from './pages.js'
 import { age } from './words.js'
 
 let shown = ''
+const container = document.getElementById('replenishments')
+const pages = new Pages(live)
 
 export function open() {
   shown = ''
+  pages.reset()
 }
 
-export const live = () => attempt(list)
+export function live() {
+  return fill(container, async () => {
+    try {
+      await list()
+    } catch (problem) {
+      shown = ''
+      throw problem
+    }
+  })
+}
 
 async function list() {
-  const all = await get('/api/replenishments')
-  const text = JSON.stringify(all)
+  const { items, next } = await get(query('/api/replenishments', { after: pages.after() }))
+  const text = JSON.stringify(items)
   if (text === shown) return
   shown = text
-  const container = document.getElementById('replenishments')
-  if (!all.length) return show(container, el('p', { class: 'empty' }, 'None is open.'))
+  if (!items.length) return show(container, el('p', { class: 'empty' }, pages.after() ? 'No more are open.' : 'None is open.'), pages.controls(next))
   show(container, table('Open replenishments, the oldest first', [
     ['product', (r) => r.sku],
     ['units', (r) => r.quantity, 'number'],
@@ -33,7 +45,7 @@ async function list() {
       button('Retry', r, `The factory is asked again for ${r.quantity} of ${r.sku}, with the same key and the same callback. One that ignores the key may produce twice; the stock still rises once.`, false),
       button('Cancel', r, `${r.sku} may be asked for again at once. The factory is told nothing: should it deliver all the same, that raises the stock, once.`, true),
     ], 'actions'],
-  ], all))
+  ], items), pages.controls(next))
 }
 
 function button(text, r, what, danger) {
