@@ -26,8 +26,10 @@ type object struct {
 	Spec     struct {
 		Replicas    *int
 		Template    podTemplate
-		JobTemplate struct{ Spec struct{ Template podTemplate } }
-		Data        []struct{ SecretKey string } // of an ExternalSecret
+		JobTemplate struct {
+			Spec struct{ Template podTemplate }
+		}
+		Data []struct{ SecretKey string } // of an ExternalSecret
 	}
 }
 
