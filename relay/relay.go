@@ -18,6 +18,9 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
+// DefaultStopTimeout is that of Config.
+const DefaultStopTimeout = 20 * time.Second
+
 // Config says what to relay, and to where.
 type Config struct {
 	// DSN is the database, as a role that may replicate.
@@ -46,7 +49,7 @@ type Config struct {
 	// Default 10 min.
 	HoldAfter time.Duration
 	// StopTimeout is how long what is in flight may take when Run is to end.
-	// Default 20 s.
+	// Default DefaultStopTimeout.
 	StopTimeout time.Duration
 	// SenderTimeout is wal_sender_timeout for this relay's connection: after so
 	// long without a word Postgres lets go of it, and another may take the slot.
@@ -86,7 +89,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Window, 64<<20)
 	setDefault(&c.InFlight, 16)
 	setDefault(&c.HoldAfter, 10*time.Minute)
-	setDefault(&c.StopTimeout, 20*time.Second)
+	setDefault(&c.StopTimeout, DefaultStopTimeout)
 	setDefault(&c.SenderTimeout, 30*time.Second)
 	setDefault(&c.HeartbeatEvery, 10*time.Second)
 	setDefault(&c.WarnBefore, time.Hour)

@@ -44,7 +44,7 @@ func (f dlqFlags) open(inv *invocation, names []string) (d *ops.DLQ, done func()
 	if err != nil {
 		return nil, nil, err
 	}
-	p, done, err := databasesFlags{f.DatabaseURL, f.CustomersDatabaseURL}.databases(inv, "restock_dlq", 8)
+	p, done, err := databasesFlags{DatabaseURL: f.DatabaseURL, CustomersDatabaseURL: f.CustomersDatabaseURL}.databases(inv, "restock_dlq", 8)
 	if err != nil {
 		return nil, nil, err
 	}
