@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 	"go.opentelemetry.io/otel/trace"
 
@@ -24,18 +25,18 @@ type call struct {
 	r      *http.Request
 	locale locale
 	trace  traceparent
-	tracer trace.Tracer      // nil makes no spans
-	spans  []trace.Span      // that end with the request
-	ids    map[string]string // for the log: what this request was about
+	tracer trace.Tracer // nil makes no spans
+	spans  []trace.Span // that end with the request
+	ids    []namedID    // for the log: what this request was about
+}
+
+type namedID struct {
+	name string
+	id   uuid.UUID
 }
 
 // about notes an id for the log line.
-func (c *call) about(name string, id fmt.Stringer) {
-	if c.ids == nil {
-		c.ids = map[string]string{}
-	}
-	c.ids[name] = id.String()
-}
+func (c *call) about(name string, id uuid.UUID) { c.ids = append(c.ids, namedID{name, id}) }
 
 // endpoint runs h: one answer, one log line and one observation, whatever
 // happens in it.
@@ -74,8 +75,11 @@ func (a *API) guard(c *call, h endpoint) (answer any, err error) {
 // logCall writes the path without the query, where a signature may stand.
 func (a *API) logCall(c *call, route string, status int, took time.Duration, err error) {
 	e := a.log.WithLevel(levelOf(status)).Str("trace_id", c.trace.traceID())
-	for name, id := range c.ids {
-		e = e.Str(name, id)
+	if !e.Enabled() {
+		return
+	}
+	for _, about := range c.ids {
+		e = e.Stringer(about.name, about.id)
 	}
 	e.Str("method", c.r.Method).Str("route", route).Str("path", clip(c.r.URL.Path)).
 		Int("status", status).Int64("took_ms", took.Milliseconds()).Err(err).Msg("request")

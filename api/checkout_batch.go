@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,8 +105,9 @@ type batch struct {
 	wanted []int64
 	most   []int32
 
-	orders    []uuid.UUID
-	customers []*string
+	// Of pgx's own types, which it encodes without a look at what they are.
+	orders    []pgtype.UUID
+	customers []pgtype.Text
 	firsts    []int32
 	lines     []int32
 	units     []int32
@@ -116,13 +116,13 @@ type batch struct {
 	quantities []int32
 	after      []int64
 
-	events       []uuid.UUID
+	events       []pgtype.UUID
 	groups       []string
 	attributes   []string
 	bodies       []string
 	traceparents []string
 
-	scopes, keys []*string
+	scopes, keys []pgtype.Text
 	fingerprints [][]byte
 }
 
@@ -146,21 +146,20 @@ func newBatch(ps []*purchase) *batch {
 }
 
 func (b *batch) add(p *purchase) {
-	b.orders = append(b.orders, p.order)
-	b.customers = append(b.customers, p.customer)
-	b.events = append(b.events, p.placed.ID)
+	b.orders = append(b.orders, pgtype.UUID{Bytes: p.order, Valid: true})
+	b.customers = append(b.customers, p.buyer())
+	b.events = append(b.events, pgtype.UUID{Bytes: p.placed.ID, Valid: true})
 	b.groups = append(b.groups, p.placed.Group)
-	attributes, _ := json.Marshal(p.placed.Attributes) // of plain texts: always encodes
-	b.attributes = append(b.attributes, string(attributes))
+	b.attributes = append(b.attributes, p.attributes)
 	b.bodies = append(b.bodies, p.placed.Body)
 	b.traceparents = append(b.traceparents, string(p.trace))
 	if p.key == nil {
-		b.scopes, b.keys, b.fingerprints = append(b.scopes, nil), append(b.keys, nil), append(b.fingerprints, nil)
+		b.scopes, b.keys, b.fingerprints = append(b.scopes, pgtype.Text{}), append(b.keys, pgtype.Text{}), append(b.fingerprints, nil)
 		return
 	}
 	b.keyed = true
-	b.scopes = append(b.scopes, &p.key.scope)
-	b.keys = append(b.keys, &p.key.text)
+	b.scopes = append(b.scopes, pgtype.Text{String: p.key.scope, Valid: true})
+	b.keys = append(b.keys, pgtype.Text{String: p.key.text, Valid: true})
 	b.fingerprints = append(b.fingerprints, p.key.fingerprint[:])
 }
 

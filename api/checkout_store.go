@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/restock-dev/restock/schema"
@@ -17,25 +19,31 @@ import (
 type purchase struct {
 	checkoutRequest
 
-	order    uuid.UUID
-	customer *string // nil is anonymous
-	placed   schema.Event
-	trace    traceparent
-	locale   locale
-	key      *key // nil is none
+	order      uuid.UUID
+	placed     schema.Event
+	attributes string // of placed, as JSON: encoded by the request, not by the one goroutine that all wait for
+	trace      traceparent
+	locale     locale
+	key        *key // nil is none
+}
+
+// buyer is null where the customer is anonymous.
+func (p *purchase) buyer() pgtype.Text {
+	return pgtype.Text{String: p.customer, Valid: p.customer != ""}
 }
 
 func newPurchase(req checkoutRequest, trace traceparent) (*purchase, error) {
 	p := &purchase{checkoutRequest: req, order: schema.NewID(), trace: trace}
-	if req.customer != "" {
-		p.customer = &req.customer
-	}
 	placed := schema.OrderPlaced{OrderID: p.order, CustomerID: req.customer, Quantity: int64(req.units())}
 	for _, l := range req.lines {
 		placed.Lines = append(placed.Lines, schema.Line{SKU: l.sku, Quantity: int64(l.quantity)})
 	}
 	var err error
-	p.placed, err = schema.New(schema.NewID(), placed, string(trace))
+	if p.placed, err = schema.New(schema.NewID(), placed, string(trace)); err != nil {
+		return nil, err
+	}
+	attributes, err := json.Marshal(p.placed.Attributes)
+	p.attributes = string(attributes)
 	return p, err
 }
 
@@ -76,7 +84,7 @@ const sqlCheckout = `SELECT outcome, remaining, replenishment, max_quantity
 
 // decide is one round trip and one transaction.
 func (s *store) decide(ctx context.Context, p *purchase) (decision, error) {
-	args := append([]any{p.order, p.lines[0].sku, p.lines[0].quantity, p.customer, s.cooldown}, p.placed.AppendArgs()...)
+	args := append([]any{p.order, p.lines[0].sku, p.lines[0].quantity, p.buyer(), s.cooldown}, p.placed.AppendArgs()...)
 	var d decision
 	err := s.attempt(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
 		var err error

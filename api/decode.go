@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"mime"
 	"net/http"
 	"os"
@@ -40,7 +39,11 @@ func isBlank(body []byte) bool { return len(bytes.Trim(body, " \t\r\n")) == 0 }
 // isJSON tells whether the request says that its body is JSON. Parameters such
 // as a charset change nothing.
 func isJSON(r *http.Request) bool {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	contentType := r.Header.Get("Content-Type")
+	if contentType == "application/json" {
+		return true // most say just this
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
 	return mediaType == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
 }
 
@@ -59,25 +62,62 @@ func readObject(body []byte) (object, error) {
 	if !json.Valid(body) {
 		return nil, malformed(sayNotJSON)
 	}
-	if loneSurrogate.Match(escapedPairs.ReplaceAll(body, nil)) {
+	if bytes.IndexByte(body, '\\') >= 0 && loneSurrogate.Match(escapedPairs.ReplaceAll(body, nil)) {
 		return nil, malformed(sayNotUTF8)
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+	rest := afterSpace(body)
+	if rest[0] != '{' {
 		return nil, invalid("", sayNotObject)
 	}
 	o := object{}
-	for dec.More() {
-		name, value, err := readMember(dec)
+	for rest = afterSpace(rest[1:]); rest[0] != '}'; {
+		var name, value []byte
+		name, rest = cutValue(rest)
+		value, rest = cutValue(afterSpace(afterSpace(rest)[1:])) // behind the colon
+		if rest = afterSpace(rest); rest[0] == ',' {
+			rest = afterSpace(rest[1:])
+		}
+		text, err := unquoted(name)
 		if err != nil {
 			return nil, malformed(sayNotJSON)
 		}
-		if _, twice := o[name]; twice {
-			return nil, invalidField(name, sayTwice)
+		if _, twice := o[text]; twice {
+			return nil, invalidField(text, sayTwice)
 		}
-		o[name] = value
+		o[text] = value
 	}
 	return o, nil
+}
+
+// afterSpace and cutValue go through JSON that is known to be valid.
+func afterSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+
+// cutValue returns the value at the beginning of b, and what follows it.
+func cutValue(b []byte) (value, rest []byte) {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch ch := b[i]; {
+		case quoted && ch == '\\':
+			i++
+		case ch == '"':
+			if quoted = !quoted; !quoted && depth == 0 {
+				return b[:i+1], b[i+1:]
+			}
+		case quoted:
+		case ch == '{' || ch == '[':
+			depth++
+		case ch == '}' || ch == ']':
+			if depth == 0 {
+				return b[:i], b[i:]
+			}
+			if depth--; depth == 0 {
+				return b[:i+1], b[i+1:]
+			}
+		case depth == 0 && (ch == ',' || ch == ':' || ch == ' ' || ch == '\t' || ch == '\r' || ch == '\n'):
+			return b[:i], b[i:]
+		}
+	}
+	return b, nil
 }
 
 // In valid JSON a backslash stands only in strings. Once escaped backslashes
@@ -88,24 +128,26 @@ var (
 	loneSurrogate = regexp.MustCompile(`\\u[dD][89a-fA-F]`)
 )
 
-func readMember(dec *json.Decoder) (string, json.RawMessage, error) {
-	name, err := dec.Token()
-	if err != nil {
-		return "", nil, err
+// unquoted is the text of a JSON string.
+func unquoted(raw []byte) (s string, err error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), nil
 	}
-	var value json.RawMessage
-	err = dec.Decode(&value)
-	s, _ := name.(string)
-	return s, value, err
+	err = json.Unmarshal(raw, &s)
+	return s, err
 }
 
 // only refuses members of other names, so that a client's mistyped field is
 // never taken for a wish for the default.
 func (o object) only(names ...string) error {
-	for _, name := range slices.Sorted(maps.Keys(o)) {
+	var unknown []string
+	for name := range o {
 		if !slices.Contains(names, name) {
-			return invalidField(name, sayUnknownField)
+			unknown = append(unknown, name)
 		}
+	}
+	if len(unknown) > 0 {
+		return invalidField(slices.Min(unknown), sayUnknownField)
 	}
 	return nil
 }
@@ -142,9 +184,11 @@ func (o object) text(name string) (string, bool, error) {
 	if !ok {
 		return "", false, nil
 	}
-	var s string
-	// null decodes into a string without an error.
-	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+	if raw[0] != '"' {
+		return "", false, invalidField(name, sayNotString)
+	}
+	s, err := unquoted(raw)
+	if err != nil {
 		return "", false, invalidField(name, sayNotString)
 	}
 	return s, true, nil

@@ -95,7 +95,7 @@ func (r checkoutRequest) fingerprint() [sha256.Size]byte {
 // buyOnce is buy for a request with a key: whatever is decided is kept, and is the
 // answer from then on.
 func (a *API) buyOnce(c *call, k string, p *purchase) (any, string, error) {
-	p.key = &key{scope: p.checkoutRequest.customer, text: k, fingerprint: p.fingerprint()}
+	p.key = &key{scope: p.customer, text: k, fingerprint: p.fingerprint()}
 	answer, outcome, err := a.decideOnce(c, p)
 	label := "new"
 	var refused *problem
@@ -131,8 +131,7 @@ func (a *API) decideOnce(c *call, p *purchase) (any, string, error) {
 	switch d.outcome {
 	case decidedRepeated:
 		outcome = outcomeRepeated
-		delete(c.ids, "order_id")
-		delete(c.ids, "event_id")
+		c.ids = nil // those of an order that is not made
 		c.w.Header().Set("Idempotent-Replayed", "true")
 	case decidedShort:
 		c.aboutShort(d)

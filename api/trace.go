@@ -77,8 +77,8 @@ func (c *call) end(route string, status int, err error) {
 		if span.IsRecording() {
 			span.SetAttributes(attribute.String("http.request.method", spanMethod(c.r.Method)), attribute.String("http.route", route),
 				attribute.Int("http.response.status_code", status))
-			for name, id := range c.ids {
-				span.SetAttributes(attribute.String("restock."+name, id))
+			for _, about := range c.ids {
+				span.SetAttributes(attribute.Stringer("restock."+about.name, about.id))
 			}
 		}
 		tracing.End(span, err)

@@ -31,6 +31,13 @@ type Envelope struct {
 	Data            json.RawMessage `json:"data"`
 }
 
+// written is an envelope whose data is encoded with it, at once.
+type written struct {
+	Envelope
+
+	Data Payload `json:"data"`
+}
+
 // dataSchema names the version of a type's data. A change that old consumers
 // cannot read gets a new one; a field that they may ignore does not.
 func dataSchema(eventType string) string { return "urn:restock:" + eventType + ":1" }

@@ -62,21 +62,19 @@ func NewID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 // it is appended. An error means that p itself breaks the contract, never that
 // trying again would help.
 func New(id uuid.UUID, p Payload, traceparent string) (Event, error) {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return Event{}, fmt.Errorf("encode %s: %w", p.EventType(), err)
-	}
 	about := p.about()
-	body, err := json.Marshal(Envelope{
-		SpecVersion:     specVersion,
-		ID:              id,
-		Source:          about.source,
-		Type:            p.EventType(),
-		Subject:         about.entity,
-		DataContentType: "application/json",
-		DataSchema:      dataSchema(p.EventType()),
-		Traceparent:     traceparent,
-		Data:            data,
+	body, err := json.Marshal(written{
+		Envelope: Envelope{
+			SpecVersion:     specVersion,
+			ID:              id,
+			Source:          about.source,
+			Type:            p.EventType(),
+			Subject:         about.entity,
+			DataContentType: "application/json",
+			DataSchema:      dataSchema(p.EventType()),
+			Traceparent:     traceparent,
+		},
+		Data: p,
 	})
 	if err != nil {
 		return Event{}, fmt.Errorf("encode %s: %w", p.EventType(), err)
