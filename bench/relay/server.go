@@ -15,7 +15,20 @@ import (
 // serverTime is the processor time that the postmaster with this process id and its
 // children have used, also those that are gone; 0 where there is no /proc.
 // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
-func serverTime(postmaster int) (busy time.Duration, err error) {
+func serverTime(postmaster int) (time.Duration, error) {
+	busy, err := serverTimeNow(postmaster)
+	for err == nil {
+		before := busy
+		time.Sleep(5 * tick)
+		// One that ends amid the reading is missed or counted twice.
+		if busy, err = serverTimeNow(postmaster); busy >= before && busy <= before+tick {
+			break
+		}
+	}
+	return busy, err
+}
+
+func serverTimeNow(postmaster int) (busy time.Duration, err error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return 0, err
