@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,13 +20,23 @@ import (
 type writes struct {
 	books // nothing else of it is asked
 
+	mu      sync.Mutex
 	entries []int
 	at      []time.Time
 }
 
 func (w *writes) record(_ context.Context, entries []*entry) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.entries, w.at = append(w.entries, len(entries)), append(w.at, time.Now())
 	return nil
+}
+
+// told is how many entries each write had, and when it was.
+func (w *writes) told() ([]int, []time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.entries), slices.Clone(w.at)
 }
 
 func (w *writes) asked(context.Context) ([]asked, error) { return nil, nil }
@@ -61,27 +73,31 @@ func TestRecordsApart(t *testing.T) {
 
 		began := time.Now()
 		commit(1)
-		require.Equal(t, []int{1}, w.entries, "at once")
+		entries, _ := w.told()
+		require.Equal(t, []int{1}, entries, "at once")
 		time.Sleep(5 * time.Millisecond)
 		commit(2)
 		commit(3)
-		require.Equal(t, []int{1}, w.entries, "too soon")
+		entries, _ = w.told()
+		require.Equal(t, []int{1}, entries, "too soon")
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		require.Equal(t, []int{1, 5}, w.entries, "together")
-		require.Equal(t, recordEvery, w.at[1].Sub(began))
+		entries, at := w.told()
+		require.Equal(t, []int{1, 5}, entries, "together")
+		require.Equal(t, recordEvery, at[1].Sub(began))
 		require.Equal(t, lsn, p.confirmed())
 
 		commit(1)
 		commit(worthRecording)
-		require.Len(t, w.entries, 4, "as many as are worth it wait for nothing")
-		require.Equal(t, w.at[2], w.at[3])
+		entries, at = w.told()
+		require.Len(t, entries, 4, "as many as are worth it wait for nothing")
+		require.Equal(t, at[2], at[3])
 
 		commit(1)
 		close(in)
 		require.NoError(t, <-ended)
-		synctest.Wait()
-		require.Equal(t, w.at[3], w.at[len(w.at)-1])
+		_, at = w.told()
+		require.Equal(t, at[3], at[len(at)-1])
 		require.Equal(t, lsn, p.cursor.confirmed())
 	})
 }
