@@ -32,11 +32,11 @@ func TestParkingModel(t *testing.T) {
 			"commit":  m.commit,
 			"next":    m.next,
 			"settle":  m.settle,
-			"record":  func(*rapid.T) { m.p.record(m.ctx) },
+			"record":  func(*rapid.T) { m.p.record(m.ctx, time.Now(), true) },
 			"look":    func(*rapid.T) { m.p.look(m.ctx, m.p.lookAt) },
 			"execute": m.execute,
 			"deliver": m.deliver,
-			"catchUp": func(*rapid.T) { m.p.record(m.ctx); m.answerAll() },
+			"catchUp": func(*rapid.T) { m.p.record(m.ctx, time.Now(), true); m.answerAll() },
 			"release": func(t *rapid.T) { m.ask(t); m.p.look(m.ctx, m.p.lookAt); m.answerAll() },
 			"ask":     m.ask,
 			"askOne":  m.askOne,
@@ -295,7 +295,7 @@ func (m *parkingModel) settleAll() {
 		for len(m.batches) > 0 {
 			m.answer(0, make([]Result, len(m.batches[0])), nil)
 		}
-		m.p.record(m.ctx)
+		m.p.record(m.ctx, time.Now(), true)
 		m.answerAll()
 	}
 	require.Empty(m.t, m.groups, "a group is left parked")

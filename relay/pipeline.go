@@ -36,10 +36,11 @@ type pipeline struct {
 	cursor    *cursor
 	throttle  *throttle
 
-	inFlight  int      // batches at the publisher
-	calls     uint64   // batches sent so far
-	finished  []*entry // waiting for the ledger
-	recording bool     // a write of the ledger is under way
+	inFlight  int       // batches at the publisher
+	calls     uint64    // batches sent so far
+	finished  []*entry  // waiting for the ledger
+	recording bool      // a write of the ledger is under way
+	recordAt  time.Time // when the next may begin that is worth little
 	published chan batchResult
 	recorded  chan recordResult
 
@@ -110,14 +111,15 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 	defer stopReads()
 	var failed error
 	for in != nil || p.inFlight > 0 || p.recording || len(p.finished) > 0 || p.visits > 0 {
-		if now := time.Now(); in != nil {
+		now := time.Now()
+		if in != nil {
 			p.replay(reads, now)
 			p.start(hard, now)
 			p.look(reads, now)
 			p.setTimer(timer, now)
 		}
 		if failed == nil {
-			p.record(hard)
+			p.record(hard, now, in == nil)
 		} else {
 			p.finished = nil
 		}
@@ -432,15 +434,23 @@ func identify(line *zerolog.Event, e *entry) *zerolog.Event {
 		Str("type", event.Type).Stringer("position", e.position)
 }
 
-// maxRecord bounds one write of the ledger.
-const maxRecord = 5000
+const (
+	// maxRecord bounds one write of the ledger.
+	maxRecord = 5000
+	// worthRecording is how many entries are written as soon as they are there. Fewer
+	// wait for more, so that writes begin recordEvery apart: each is a commit that the
+	// database waits for, and many rows cost it less than a few at a time.
+	worthRecording = 2000
+	recordEvery    = 20 * time.Millisecond
+)
 
 // record hands what has gathered to the ledger, one write at a time, so that a
-// slow database makes the writes larger and not more.
-func (p *pipeline) record(ctx context.Context) {
-	if p.recording || len(p.finished) == 0 {
+// slow database makes the writes larger and not more. The last ones wait for nothing.
+func (p *pipeline) record(ctx context.Context, now time.Time, last bool) {
+	if p.recording || len(p.finished) == 0 || !last && p.recordWaits(now) {
 		return
 	}
+	p.recordAt = now.Add(recordEvery)
 	n := min(len(p.finished), maxRecord)
 	entries := p.finished[:n:n]
 	if p.finished = p.finished[n:]; len(p.finished) == 0 {
@@ -449,6 +459,11 @@ func (p *pipeline) record(ctx context.Context) {
 	p.recording = true
 	handOver(entries)
 	go func() { p.recorded <- recordResult{entries, p.ledger.record(ctx, entries)} }()
+}
+
+// recordWaits tells whether what there is to write waits for more.
+func (p *pipeline) recordWaits(now time.Time) bool {
+	return len(p.finished) < worthRecording && now.Before(p.recordAt)
 }
 
 // finish moves the cursor past what is durable and gives its memory back.
@@ -502,6 +517,7 @@ func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
 		}
 	}
 	sooner(p.nextLook())
+	sooner(p.recordAt, len(p.finished) > 0 && !p.recording && p.recordWaits(now))
 	sooner(p.replayDue(now))
 	if held && due.After(now) {
 		timer.Reset(time.Until(due))

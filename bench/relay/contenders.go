@@ -39,6 +39,13 @@ func drainRecvlogical(sslmode string) func(ctx context.Context, b *backlog, slot
 	}
 }
 
+// drainNowhere has the server decode everything and send nothing: no reader can be faster.
+func drainNowhere(ctx context.Context, b *backlog, slot string) error {
+	_, err := ask[int](ctx, b.pg.DSN(b.database), `SELECT count(*) FROM pg_logical_slot_peek_binary_changes($1, $2, NULL,
+		'proto_version', '1', 'publication_names', $3)`, slot, b.end, schema.Publication)
+	return err
+}
+
 // drainPlainLoop is the loop of pglogrepl's own example.
 func drainPlainLoop(ctx context.Context, b *backlog, slot string) error {
 	cfg, err := pgconn.ParseConfig(b.pg.DSN(b.database))

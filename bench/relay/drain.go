@@ -36,6 +36,7 @@ var contenders = []contender{
 	{name: "restock_with_ledger", drain: drainRestock(asIs, withLedger)},
 	{name: recvlogicalTLS, drain: drainRecvlogical("require")},
 	{name: "restock_tls", drain: drainRestock(withTLS, withoutLedger), against: recvlogicalTLS},
+	{name: "server_decode_alone", drain: drainNowhere},
 	{name: "pglogrepl_loop", drain: drainPlainLoop},
 	{name: "polling_skip_locked", drain: drainPolling, prepare: preparePolling},
 	{name: "node_pg_logical_replication", drain: drainNode, prepare: prepareNode},
@@ -83,17 +84,18 @@ func chosen(names []string) []contender {
 }
 
 func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int, contenders []contender) (bool, error) {
-	speeds, cpu := map[string][]float64{}, map[string][]float64{}
+	speeds, cpu, server := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	for round := range rounds + 1 {
-		for _, c := range contenders {
-			took, busy, err := timed(ctx, b, c)
+		for _, c := range inOrder(contenders, round) {
+			t, err := timed(ctx, b, c)
 			if err != nil {
 				return false, fmt.Errorf("%s: %w", c.name, err)
 			}
 			if round > 0 { // the first only warms the caches
 				rows := float64(b.rows / max(1, c.share))
-				speeds[c.name] = append(speeds[c.name], rows/took.Seconds())
-				cpu[c.name] = append(cpu[c.name], busy.Seconds()*1e6/rows)
+				speeds[c.name] = append(speeds[c.name], rows/t.took.Seconds())
+				cpu[c.name] = append(cpu[c.name], t.client.Seconds()*1e6/rows)
+				server[c.name] = append(server[c.name], t.server.Seconds()*1e6/rows)
 			}
 		}
 	}
@@ -101,6 +103,7 @@ func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int, con
 	for _, c := range contenders {
 		figure.Print(os.Stdout, fmt.Sprintf("relay_drain_%s_%s", shape, c.name), "rows/s", figure.Goal{}, speeds[c.name]...)
 		figure.Print(os.Stdout, fmt.Sprintf("relay_drain_%s_%s_cpu", shape, c.name), "us/row", figure.Goal{}, cpu[c.name]...)
+		figure.Print(os.Stdout, fmt.Sprintf("relay_drain_%s_%s_server_cpu", shape, c.name), "us/row", figure.Goal{}, server[c.name]...)
 	}
 	for _, c := range contenders {
 		against := cmp.Or(c.against, recvlogical)
@@ -117,24 +120,42 @@ func drainInTurns(ctx context.Context, b *backlog, shape string, rounds int, con
 	return ok, nil
 }
 
-// timed returns how long c took, and how much processor time of this process and the
-// clients that it ran.
-func timed(ctx context.Context, b *backlog, c contender) (took, busy time.Duration, err error) {
+// inOrder turns the order round every other round, so that nobody always comes behind the
+// same one.
+func inOrder(contenders []contender, round int) []contender {
+	turned := slices.Clone(contenders)
+	if round%2 == 1 {
+		slices.Reverse(turned)
+	}
+	return turned
+}
+
+// drained is how long a drain took, and the processor time that it took of this process
+// and the clients that it ran, and of the server.
+type drained struct{ took, client, server time.Duration }
+
+func timed(ctx context.Context, b *backlog, c contender) (drained, error) {
 	slot := "drain_" + c.name
 	if err := b.copy(ctx, slot); err != nil {
-		return 0, 0, err
+		return drained{}, err
 	}
 	if c.prepare != nil {
 		if err := c.prepare(ctx, b); err != nil {
-			return 0, 0, fmt.Errorf("prepare: %w", err)
+			return drained{}, fmt.Errorf("prepare: %w", err)
 		}
 	}
 	runtime.GC()
-	started, before := time.Now(), processorTime()
-	if err := c.drain(ctx, b, slot); err != nil {
-		return 0, 0, err
+	serverBefore, err := serverTime(b.pg.Pid())
+	if err != nil {
+		return drained{}, err
 	}
-	return time.Since(started), processorTime() - before, nil
+	started, clientBefore := time.Now(), processorTime()
+	if err := c.drain(ctx, b, slot); err != nil {
+		return drained{}, err
+	}
+	took, client := time.Since(started), processorTime()-clientBefore
+	server, err := serverTime(b.pg.Pid())
+	return drained{took, client, server - serverBefore}, err
 }
 
 func processorTime() (busy time.Duration) {
