@@ -23,7 +23,7 @@ func (r *Relay) watchSlot(ctx context.Context) {
 		switch {
 		case err == nil:
 			o := b.add(sample)
-			r.metrics.showSlot(o)
+			r.metrics.Load().showSlot(o)
 			r.sound(a, o)
 		case !errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil:
 			r.cfg.Logger.Debug().Err(err).Msg("the slot was not measured") // what keeps it from that is told elsewhere
@@ -38,10 +38,11 @@ func (r *Relay) sampleSlot(ctx context.Context) (slotSample, error) {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
 	var s slotSample
+	slot := r.metrics.Load().slot
 	err := r.pool.QueryRow(ctx, `SELECT pg_current_wal_lsn()::text, coalesce(restart_lsn, '0/0')::text, coalesce(confirmed_flush_lsn, '0/0')::text, safe_wal_size, coalesce(wal_status, '')
-		FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.Slot).Scan(&s.wal, &s.restart, &s.confirmed, &s.safe, &s.status)
+		FROM pg_replication_slots WHERE slot_name = $1`, slot).Scan(&s.wal, &s.restart, &s.confirmed, &s.safe, &s.status)
 	if err != nil {
-		return s, fmt.Errorf("measure slot %s: %w", r.cfg.Slot, err)
+		return s, fmt.Errorf("measure slot %s: %w", slot, err)
 	}
 	s.at = time.Now()
 	return s, nil
