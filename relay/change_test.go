@@ -232,6 +232,60 @@ func TestShardsChangeAmidDeaths(t *testing.T) {
 	o.drained()
 }
 
+// TestShardsWaitForTheirRelays: nothing changes while an event from before is not dealt
+// with, nor while a relay has a call under way: else the one would be lost, and the other
+// could be overtaken.
+func TestShardsWaitForTheirRelays(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	begun, answer := make(chan struct{}), make(chan struct{})
+	c := o.startCrew(2, func(cfg *relay.Config) {
+		cfg.Publisher = &gated{Publisher: cfg.Publisher, begun: begun, answer: answer}
+	})
+	refused := o.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Service: "sns", Action: "PublishBatch", Group: "held"})
+	want := map[string][]uuid.UUID{"held": o.commit(event("held", 10), event("held", 10))}
+
+	change := o.reshard(2)
+	change.Wait = 200 * time.Millisecond
+	require.ErrorContains(t, change.Run(o.ctx), "slot "+o.slot+" is at")
+	o.aws.Faults().Remove(refused)
+	o.settled()
+
+	change = o.reshard(2)
+	change.Pause = 200 * time.Millisecond
+	err := change.Steps(func(_ *pgx.Conn, step string) {
+		if step == "drained" {
+			want["gated"] = o.commit(event("gated", 10))
+			<-begun
+		}
+	}).Run(o.ctx)
+	require.ErrorContains(t, err, "has not left it within 200ms")
+	require.Equal(t, 1, o.count(`shards WHERE state = 'serving' AND paused_until IS NULL`))
+	close(answer)
+	want["gated"] = append(want["gated"], o.commit(event("gated", 10))...)
+	o.settled()
+	o.shards(2)
+	require.Equal(t, want, c.seen.order, "each once, in order")
+}
+
+// gated answers for the first event of the group gated only when it may.
+type gated struct {
+	relay.Publisher
+	begun  chan<- struct{}
+	answer <-chan struct{}
+}
+
+func (g *gated) Publish(ctx context.Context, events []schema.Event) ([]relay.Result, error) {
+	if events[0].Group == "gated" {
+		select {
+		case <-g.answer:
+		case g.begun <- struct{}{}:
+			<-g.answer
+		}
+	}
+	return g.Publisher.Publish(ctx, events)
+}
+
 // TestShardsKeepWhatIsParked: a parked group stays parked when its shard changes hands,
 // what comes later waits behind it, and it comes back in order.
 func TestShardsKeepWhatIsParked(t *testing.T) {
