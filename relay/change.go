@@ -35,7 +35,8 @@ type ShardsChange struct {
 	// Wait is how long the relays may take until they have published what was committed
 	// before. Default 10 min.
 	Wait time.Duration
-	// Pause bounds how long nothing is published while the relays leave. Default 30 s.
+	// Pause is how long the relays may take to leave, while nothing is published, and as
+	// long again the rest of the change. Default 30 s.
 	Pause time.Duration
 	// Say is told each step. None if nil.
 	Say func(what string)
@@ -321,6 +322,8 @@ func (c ShardsChange) advance(ctx context.Context, serving, wanted []Shard) erro
 
 // handOver has the new shards served in place of the old ones.
 func (c ShardsChange) handOver(ctx context.Context, serving, wanted []Shard) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*c.Pause)
+	defer cancel()
 	began := time.Now()
 	if err := c.pause(ctx, serving); err != nil {
 		return errors.Join(err, c.resume(ctx))

@@ -353,7 +353,7 @@ func TestShardLosesItsSlot(t *testing.T) {
 func TestReplayByShards(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
-	o.startCrew(4)
+	c := o.startCrew(4)
 	o.shards(4)
 	want := o.each(60, "a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
 	o.received(60)
@@ -363,6 +363,9 @@ func TestReplayByShards(t *testing.T) {
 	s := o.awaitReplay(r, first, "done")
 	require.Equal(t, int64(60), s.Done)
 	require.Equal(t, map[string]map[string][]uuid.UUID{first.String(): want}, o.copies(60))
+	for g, ids := range want {
+		require.Equal(t, slices.Concat(ids, ids), c.seen.order[g], "live and replayed, each sent once")
+	}
 	slow := o.replay(r, 1)
 	o.awaitReplay(r, slow, "running")
 	err := o.reshard(2).Run(o.ctx)
