@@ -46,3 +46,28 @@ func TestGroupIsInOneShard(t *testing.T) {
 		require.Equal(t, 1, holders)
 	})
 }
+
+// TestParkedByShards: what is parked, and what of it is to be sent, is known to the
+// relay of its shard and to no other.
+func TestParkedByShards(t *testing.T) {
+	t.Parallel()
+	pool := TestStore(t)
+	_, err := pool.Exec(t.Context(), `INSERT INTO parked_groups (message_group, event_id, detail, failing_since, state)
+		SELECT 'g-' || n, gen_random_uuid(), 'refused', now(), 'sending' FROM generate_series(1, 50) n`)
+	require.NoError(t, err)
+	all := map[string]bool{}
+	for _, s := range split("s", "p", 4) {
+		l := &ledger{pool: pool, shard: s}
+		parked, err := l.parkedGroups(t.Context())
+		require.NoError(t, err)
+		asked, err := l.asked(t.Context())
+		require.NoError(t, err)
+		require.Len(t, asked, len(parked.parked))
+		for _, a := range asked {
+			require.True(t, s.holds(a.Group))
+			require.Contains(t, parked.parked, a.Group)
+			all[a.Group] = true
+		}
+	}
+	require.Len(t, all, 50)
+}
