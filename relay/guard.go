@@ -13,10 +13,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// guard is an ordinary connection beside the replication one, with two uses. Its
+// guard is an ordinary connection beside the replication one, with three uses. Its
 // session advisory lock keeps a second relay off the slot, also while the slot is
-// not active yet. And it learns at once that the shards change, and that the server shuts down: a walsender
-// is the last to be told, and waits for confirmations that may never come.
+// not active yet. It learns at once that the shards change. And that the server shuts
+// down: a walsender is the last to be told, and waits for confirmations that may never
+// come.
 type guard struct {
 	conn    *pgx.Conn
 	relay   Config        // as it was started, whatever shard it has
@@ -81,7 +82,7 @@ func (g *guard) wait(ctx context.Context, waiting func(why string)) error {
 
 // take takes the lock of the first shard that nobody has. Whether the shard is to be
 // served is looked at again with its lock held: whoever changes the shards holds the
-// locks of all meanwhile.
+// locks of all of them at that moment.
 func (g *guard) take(ctx context.Context) (held bool, why string, err error) {
 	shards, paused, err := readShards(ctx, g.conn, g.relay.Slot, g.relay.Publication)
 	if err != nil {
