@@ -494,5 +494,7 @@ func TestBucketsAgree(t *testing.T) {
 		}
 	}), buckets)
 	o.commit(event(`\101`, 10))
+	o.exec(`INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'by-hand', '{}', '{}')`)
+	require.Equal(t, 1, o.count(`outbox WHERE bucket = $1`, schema.Bucket("by-hand")))
 	require.Equal(t, 1, o.count(`outbox WHERE bucket = $1`, schema.Bucket(`\101`)))
 }
