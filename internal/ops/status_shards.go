@@ -153,31 +153,31 @@ func worse(order []string, a, b string) string {
 
 // sumUp takes the worst of each: of what relays do, among the shards that are served; of
 // the WAL that is kept, among all.
-func (r *RelayStatus) sumUp(shards []ShardStatus) {
+func (s *RelayStatus) sumUp(shards []ShardStatus) {
 	first := shards[0]
-	r.Slot, r.State, r.SlotState, r.Sweep, r.QuietSeconds = first.Slot, first.State, first.SlotState, first.Sweep, first.quiet
-	r.Confirmed, r.Restart, r.LagBytes, r.RetainedBytes, r.LeftBytes, r.LeftSeconds = first.Confirmed, first.Restart, first.LagBytes, first.RetainedBytes, first.LeftBytes, first.LeftSeconds
+	s.Slot, s.State, s.SlotState, s.Sweep, s.QuietSeconds = first.Slot, first.State, first.SlotState, first.Sweep, first.quiet
+	s.Confirmed, s.Restart, s.LagBytes, s.RetainedBytes, s.LeftBytes, s.LeftSeconds = first.Confirmed, first.Restart, first.LagBytes, first.RetainedBytes, first.LeftBytes, first.LeftSeconds
 	if len(shards) == 1 {
 		return
 	}
-	r.Slot, r.Shards = first.relay, shards
-	for _, s := range shards[1:] {
-		r.SlotState = worse(slotStates, r.SlotState, s.SlotState)
-		if s.RetainedBytes > r.RetainedBytes {
-			r.RetainedBytes, r.Restart = s.RetainedBytes, s.Restart
+	s.Slot, s.Shards = first.relay, shards
+	for _, shard := range shards[1:] {
+		s.SlotState = worse(slotStates, s.SlotState, shard.SlotState)
+		if shard.RetainedBytes > s.RetainedBytes {
+			s.RetainedBytes, s.Restart = shard.RetainedBytes, shard.Restart
 		}
-		r.LeftBytes, r.LeftSeconds = least(r.LeftBytes, s.LeftBytes), least(r.LeftSeconds, s.LeftSeconds)
-		if s.Place != ShardServing {
+		s.LeftBytes, s.LeftSeconds = least(s.LeftBytes, shard.LeftBytes), least(s.LeftSeconds, shard.LeftSeconds)
+		if shard.Place != ShardServing {
 			continue
 		}
-		r.State = worse(relayStates, r.State, s.State)
-		if s.LagBytes > r.LagBytes {
-			r.LagBytes, r.Confirmed = s.LagBytes, s.Confirmed
+		s.State = worse(relayStates, s.State, shard.State)
+		if shard.LagBytes > s.LagBytes {
+			s.LagBytes, s.Confirmed = shard.LagBytes, shard.Confirmed
 		}
-		if r.Sweep == "" {
-			r.Sweep = s.Sweep
+		if s.Sweep == "" {
+			s.Sweep = shard.Sweep
 		}
-		r.QuietSeconds = least(r.QuietSeconds, s.quiet)
+		s.QuietSeconds = least(s.QuietSeconds, shard.quiet)
 	}
 }
 
