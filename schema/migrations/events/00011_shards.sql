@@ -4,11 +4,11 @@
 -- not for a function of ours. SHA-256 is the same in every version of Postgres, on
 -- every machine, and in Go (schema.Bucket); hashtext promises none of that.
 --
--- The column is filled by append_event, and by a trigger where somebody else inserts,
--- and is not generated: adding a generated column would rewrite every partition while
--- nobody may insert. This way the lock lasts as long as an entry in the catalog takes,
--- and is given up after 5 s if it cannot be had. Rows from before have no bucket; no
--- slot of a shard is old enough to bring one.
+-- The column is filled by a trigger and not generated: adding a generated column would
+-- rewrite every partition while nobody may insert. This way the lock lasts as long as
+-- an entry in the catalog takes, and is given up after 5 s if it cannot be had. Filled
+-- by append_event alone it would cost as much, and be missing where others insert. Rows
+-- from before have no bucket; no slot of a shard is old enough to bring one.
 --
 -- shards has a row for each slot. An empty table is one relay for all, with the slot
 -- and the publication that it was given. Relays are those whose slot is named so at
@@ -30,20 +30,7 @@ BEGIN
     RETURN NEW;
 END $$;
 -- +goose StatementEnd
-CREATE TRIGGER outbox_bucket BEFORE INSERT ON outbox FOR EACH ROW WHEN (NEW.bucket IS NULL) EXECUTE FUNCTION set_bucket();
-
--- As it was, with the bucket: a trigger costs four times as much.
--- +goose StatementBegin
-CREATE OR REPLACE FUNCTION append_event(p_id uuid, p_type text, p_group text, p_subject text, p_attributes jsonb, p_body text, p_traceparent text)
-RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO outbox (id, type, message_group, bucket, subject, attributes, body, traceparent)
-    VALUES (p_id, p_type, p_group, public.bucket_of(p_group), p_subject, p_attributes,
-            '{"time":"' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"'
-                || CASE WHEN p_body ~ '^\{\s*\}$' THEN '}' ELSE ',' || substr(p_body, 2) END,
-            p_traceparent);
-END $$;
--- +goose StatementEnd
+CREATE TRIGGER outbox_bucket BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION set_bucket();
 
 CREATE TABLE shards (
     slot         text        PRIMARY KEY,
