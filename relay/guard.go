@@ -53,15 +53,31 @@ func openGuard(ctx context.Context, cfg Config, waiting func(why string)) (*guar
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	g := &guard{conn: conn, relay: cfg, timeout: cfg.SenderTimeout, opened: time.Now()}
-	if _, err := conn.Exec(ctx, "LISTEN "+shardsChannel); err != nil {
+	if err := g.listenForChanges(ctx); err != nil {
 		g.close()
-		return nil, fmt.Errorf("listen for changes of the shards: %w", err)
+		return nil, err
 	}
 	if err := g.wait(ctx, waiting); err != nil {
 		g.close()
 		return nil, err
 	}
 	return g, nil
+}
+
+// listenForChanges has the server tell when the shards change, which a standby cannot.
+func (g *guard) listenForChanges(ctx context.Context) error {
+	var recovering bool
+	err := g.conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&recovering)
+	if err == nil && recovering {
+		return errors.New("the server is a standby: waiting until it is promoted, or the address leads to the primary")
+	}
+	if err == nil {
+		_, err = g.conn.Exec(ctx, "LISTEN "+shardsChannel)
+	}
+	if err != nil {
+		return fmt.Errorf("listen for changes of the shards: %w", err)
+	}
+	return nil
 }
 
 // wait returns with the lock of a shard held.
