@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +70,16 @@ func (c ShardsChange) Run(ctx context.Context) error {
 	if c.Shards < 1 || c.Shards > MaxShards {
 		return refusal("%d shards: there may be 1 to %d", c.Shards, MaxShards)
 	}
-	conn, err := pgx.Connect(ctx, c.DSN)
+	pc, err := pgx.ParseConfig(c.DSN)
+	if err != nil {
+		return fmt.Errorf("parse the database address: %w", err)
+	}
+	// Frozen or cut off while it holds the locks, this must not keep the relays away.
+	for _, idle := range []string{"idle_session_timeout", "idle_in_transaction_session_timeout"} {
+		pc.RuntimeParams[idle] = strconv.FormatInt(2*c.Pause.Milliseconds(), 10)
+	}
+	noticeDeadPeers(&pc.Config, 2*c.Pause)
+	conn, err := pgx.ConnectConfig(ctx, pc)
 	if err != nil {
 		return fmt.Errorf("change the shards: %w", err)
 	}

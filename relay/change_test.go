@@ -252,14 +252,14 @@ func TestShardsWaitForTheirRelays(t *testing.T) {
 	o.settled()
 
 	change = o.reshard(2)
-	change.Pause = 200 * time.Millisecond
+	change.Pause = time.Second
 	err := change.Steps(func(_ *pgx.Conn, step string) {
 		if step == "drained" {
 			want["gated"] = o.commit(event("gated", 10))
 			<-begun
 		}
 	}).Run(o.ctx)
-	require.ErrorContains(t, err, "has not left it within 200ms")
+	require.ErrorContains(t, err, "has not left it within 1s")
 	require.Equal(t, 1, o.count(`shards WHERE state = 'serving' AND paused_until IS NULL`))
 	close(answer)
 	want["gated"] = append(want["gated"], o.commit(event("gated", 10))...)
