@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -12,14 +11,10 @@ import (
 // check refuses a server that the relay would stall or be of no use on.
 func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	var level, standbys string
-	var recovering bool
-	err := conn.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'), pg_is_in_recovery()`).
-		Scan(&level, &standbys, &recovering)
+	err := conn.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names')`).Scan(&level, &standbys)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the server's settings: %w", err)
-	case recovering:
-		return errors.New("the server is a standby: waiting until it is promoted, or the address leads to the primary")
 	case level != "logical":
 		return refusal("wal_level is %s: set wal_level = logical and restart Postgres", level)
 	}

@@ -52,6 +52,14 @@
 // HoldAfter: what cannot be published has its error, and the rest goes on. While the
 // outbox is swept no replay goes on.
 //
+// # Shards
+//
+// An outbox may be split by a stored hash of the message group into shards, each with a
+// slot, a publication with a filter, and one relay at a time (Shard). Relays started
+// with the same Config.Slot share them: each takes one that is free. All that is said
+// here of a slot holds for each shard by itself, and all that is said of a group for the
+// outbox, also while ShardsChange changes their number.
+//
 // # Duplicates
 //
 // A crash between SNS's answer and the ledger's commit, a lost answer, or a

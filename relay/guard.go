@@ -2,35 +2,44 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/restock-dev/restock/internal/service"
 )
 
-// guard is an ordinary connection beside the replication one, with two uses. Its
+// guard is an ordinary connection beside the replication one, with three uses. Its
 // session advisory lock keeps a second relay off the slot, also while the slot is
-// not active yet. And it learns at once that the server shuts down: a walsender
-// is the last to be told, and waits for confirmations that may never come.
+// not active yet. It learns at once that the shards change. And that the server shuts
+// down: a walsender is the last to be told, and waits for confirmations that may never
+// come.
 type guard struct {
 	conn    *pgx.Conn
+	relay   Config        // as it was started, whatever shard it has
+	shard   Shard         // whose lock is held
 	timeout time.Duration // after so long without a word Postgres ends the session
 	opened  time.Time
 	leased  atomic.Int64 // how long after opened the lock is surely held, in nanoseconds
 }
 
-// standbyEvery is how often a standby tries for the lock. It asks rather than
+// standbyEvery is how often a standby tries for a lock. It asks rather than
 // waits, because a statement that waits holds a snapshot, and vacuum with it.
 const standbyEvery = time.Second
 
-// openGuard connects and returns with the lock held. waiting is called once if
-// another relay has it.
-func openGuard(ctx context.Context, cfg Config, waiting func()) (*guard, error) {
+// shardsChannel is notified when the shards change or are about to.
+const shardsChannel = "restock_shards"
+
+// errReassigned is that the shard is to be left: the shards change.
+var errReassigned = errors.New("the shards change")
+
+// openGuard connects and returns with the lock of a shard held. waiting is told, once,
+// why there is none to be had.
+func openGuard(ctx context.Context, cfg Config, waiting func(why string)) (*guard, error) {
 	pc, err := pgx.ParseConfig(cfg.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("parse the database address: %w", err)
@@ -43,67 +52,149 @@ func openGuard(ctx context.Context, cfg Config, waiting func()) (*guard, error) 
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	g := &guard{conn: conn, timeout: cfg.SenderTimeout, opened: time.Now()}
-	if err := g.lock(ctx, cfg.Slot, waiting); err != nil {
+	g := &guard{conn: conn, relay: cfg, timeout: cfg.SenderTimeout, opened: time.Now()}
+	if err := g.listenForChanges(ctx); err != nil {
+		g.close()
+		return nil, err
+	}
+	if err := g.wait(ctx, waiting); err != nil {
 		g.close()
 		return nil, err
 	}
 	return g, nil
 }
 
-func (g *guard) lock(ctx context.Context, slot string, waiting func()) error {
+// listenForChanges has the server tell when the shards change, which a standby cannot.
+func (g *guard) listenForChanges(ctx context.Context) error {
+	var recovering bool
+	err := g.conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&recovering)
+	if err == nil && recovering {
+		return errors.New("the server is a standby: waiting until it is promoted, or the address leads to the primary")
+	}
+	if err == nil {
+		_, err = g.conn.Exec(ctx, "LISTEN "+shardsChannel)
+	}
+	if err != nil {
+		return fmt.Errorf("listen for changes of the shards: %w", err)
+	}
+	return nil
+}
+
+// wait returns with the lock of a shard held.
+func (g *guard) wait(ctx context.Context, waiting func(why string)) error {
 	for first := true; ; first = false {
-		asked := time.Now()
-		var held bool
-		err := g.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('restock:relay:' || $1, 0))`, slot).Scan(&held)
-		switch {
-		case err != nil:
-			return fmt.Errorf("take the lock of slot %s: %w", slot, err)
-		case held:
-			g.extend(asked)
-			return nil
-		case first:
-			waiting()
+		held, why, err := g.take(ctx)
+		if held || err != nil {
+			return err
 		}
-		if err := service.Sleep(ctx, standbyEvery); err != nil {
+		if first {
+			waiting(why)
+		}
+		if err := g.notified(ctx, standbyEvery); err != nil {
 			return err
 		}
 	}
 }
 
-// watch returns when the connection is lost, or with nil when ctx ends. The
-// server says nothing on it but that it is going, so it listens, and pings now
-// and then to keep the session.
-func (g *guard) watch(ctx context.Context) error {
-	for {
-		if err := g.listen(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("the lock's connection was lost: %w", err)
-		}
+// take takes the lock of the first shard that nobody has. Whether the shard is to be
+// served is looked at again with its lock held: whoever changes the shards holds the
+// locks of all of them at that moment.
+func (g *guard) take(ctx context.Context) (held bool, why string, err error) {
+	shards, paused, err := readShards(ctx, g.conn, g.relay.Slot, g.relay.Publication)
+	if err != nil {
+		return false, "", err
 	}
+	for _, s := range shards {
+		if paused {
+			break
+		}
+		asked := time.Now()
+		if held, err = tryLock(ctx, g.conn, s.Slot); err != nil {
+			return false, "", err
+		}
+		if !held {
+			continue
+		}
+		shards, paused, err = readShards(ctx, g.conn, g.relay.Slot, g.relay.Publication)
+		if err == nil && !paused && slices.Contains(shards, s) {
+			g.shard = s
+			g.extend(asked)
+			return true, "", nil
+		}
+		if err == nil {
+			err = unlock(ctx, g.conn, s.Slot)
+		}
+		return false, errReassigned.Error(), err
+	}
+	if paused {
+		return false, errReassigned.Error(), nil
+	}
+	return false, "another relay is active", nil
 }
 
-// listen waits for bad news until the next ping is due, and pings.
-func (g *guard) listen(ctx context.Context) error {
-	limit, cancel := context.WithTimeout(ctx, g.timeout/4)
+// slotLock is the key of a slot's advisory lock.
+const slotLock = `hashtextextended('restock:relay:' || $1, 0)`
+
+func tryLock(ctx context.Context, conn *pgx.Conn, slot string) (held bool, err error) {
+	if err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+slotLock+`)`, slot).Scan(&held); err != nil {
+		return false, fmt.Errorf("take the lock of slot %s: %w", slot, err)
+	}
+	return held, nil
+}
+
+func unlock(ctx context.Context, conn *pgx.Conn, slot string) error {
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_unlock(`+slotLock+`)`, slot); err != nil {
+		return fmt.Errorf("release the lock of slot %s: %w", slot, err)
+	}
+	return nil
+}
+
+// notified returns when the shards change, or after the given time.
+func (g *guard) notified(ctx context.Context, within time.Duration) error {
+	limit, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	_, err := g.conn.WaitForNotification(limit)
 	if err != nil && !pgconn.Timeout(err) {
 		return err
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	return ctx.Err()
+}
+
+// watch returns when the connection is lost, or with nil when ctx ends. The
+// server says nothing on it but that it is going and that the shards change, so it
+// listens, and asks now and then to keep the session. reassigned is called whenever
+// the shard is found to be no longer this relay's: the lock is kept all the same until
+// the guard is closed.
+func (g *guard) watch(ctx context.Context, reassigned func()) error {
+	for {
+		mine, err := g.listen(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("the lock's connection was lost: %w", err)
+		}
+		if !mine {
+			reassigned()
+		}
 	}
-	ping, cancelPing := context.WithTimeout(ctx, connectTimeout)
-	defer cancelPing()
+}
+
+// listen waits for news until the next question is due, and asks whether the shard is
+// still to be served.
+func (g *guard) listen(ctx context.Context) (mine bool, err error) {
+	if err := g.notified(ctx, g.timeout/4); err != nil {
+		return false, err
+	}
+	ask, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	asked := time.Now()
-	if err := g.conn.Ping(ping); err != nil {
-		return err
+	shards, paused, err := readShards(ask, g.conn, g.relay.Slot, g.relay.Publication)
+	if err != nil {
+		return false, err
 	}
 	g.extend(asked)
-	return nil
+	return !paused && slices.Contains(shards, g.shard), nil
 }
 
 // extend notes that the session was alive at the time of asking.

@@ -12,13 +12,13 @@ const slotTimeout = time.Minute
 
 // heal does what was decided, and returns when all that has gone past the slot is
 // in the ledger. It ends as a stream does when ctx ends or the lock is lost.
-func (r *Relay) heal(ctx context.Context, g *guard, l *ledger, parked *groups, p publication, due remedy) error {
+func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, parked *groups, p publication, due remedy) error {
 	r.state.Store(sweeping)
 	live, fail := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		if err := g.watch(live); err != nil {
+		if err := g.watch(live, func() { fail(errReassigned) }); err != nil {
 			fail(err)
 		}
 	}()
@@ -26,9 +26,9 @@ func (r *Relay) heal(ctx context.Context, g *guard, l *ledger, parked *groups, p
 		fail(nil)
 		<-watched
 	}()
-	err := r.standSlot(live, p.id, due)
+	err := r.standSlot(live, cfg.Slot, p.id, due)
 	if err == nil {
-		err = r.sweep(ctx, live, g, l, parked, p, due)
+		err = r.sweep(ctx, live, cfg, g, l, parked, p, due)
 	}
 	if cause := context.Cause(live); err != nil && cause != nil {
 		return fmt.Errorf("%w: %w", cause, err)
@@ -38,37 +38,37 @@ func (r *Relay) heal(ctx context.Context, g *guard, l *ledger, parked *groups, p
 
 // standSlot makes sure that a slot stands, and that a crash from here on leads back
 // here.
-func (r *Relay) standSlot(ctx context.Context, id publicationID, due remedy) error {
+func (r *Relay) standSlot(ctx context.Context, slot string, id publicationID, due remedy) error {
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Release()
-	if err := sweepDue(ctx, conn, r.cfg.Slot, due.sweep); err != nil {
+	if err := sweepDue(ctx, conn, slot, due.sweep); err != nil {
 		return err
 	}
 	if due.newSlot {
-		if err := makeSlot(ctx, conn.Conn(), r.cfg.Slot, slotTimeout); err != nil {
+		if err := makeSlot(ctx, conn.Conn(), slot, slotTimeout); err != nil {
 			return err
 		}
 		r.stale = ""
 	}
-	return sweepFrom(ctx, conn, r.cfg.Slot, id)
+	return sweepFrom(ctx, conn, slot, id)
 }
 
 // sweep publishes what is not in the ledger, by a pipeline of its own that is empty
 // when it returns: the stream's first event finds the last of it recorded.
-func (r *Relay) sweep(ctx, live context.Context, g *guard, l *ledger, parked *groups, p publication, due remedy) error {
+func (r *Relay) sweep(ctx, live context.Context, cfg Config, g *guard, l *ledger, parked *groups, p publication, due remedy) error {
 	hard, cancel := r.hard(ctx)
 	defer cancel()
-	w, hb := newWindow(r.cfg.Window), newHeartbeat(r.cfg, r.pool)
-	pipeline := newPipeline(r.cfg, l, w, r.metrics, 0, hb.read, g.holds)
+	w, hb := newWindow(cfg.Window), newHeartbeat(cfg, r.pool)
+	pipeline := newPipeline(cfg, l, w, l.metrics, 0, hb.read, g.holds)
 	pipeline.groups, pipeline.moved = parked, &r.moved
 	r.current.Store(&session{w, pipeline, hb})
 	defer r.missedSince.Store(0)
 	chunks, drained := make(chan []change), make(chan error)
 	go func() { drained <- pipeline.run(hard, chunks) }()
-	s := &sweep{pool: r.pool, table: p.table, newTable: due.newTable, window: w, out: chunks, begun: func(m missed) { r.sayMissed(due, m) }}
+	s := &sweep{pool: r.pool, table: p.table, shard: cfg.shard, newTable: due.newTable, window: w, out: chunks, begun: func(m missed) { r.sayMissed(cfg, due, m) }}
 	found, err := s.run(live)
 	if unrecorded := <-drained; unrecorded != nil {
 		return fmt.Errorf("%w: %w", errUnrecorded, unrecorded)
@@ -79,15 +79,15 @@ func (r *Relay) sweep(ctx, live context.Context, g *guard, l *ledger, parked *gr
 	if err := l.sweepDone(live, found.upTo); err != nil {
 		return err
 	}
-	r.metrics.sweeps.Inc()
-	r.cfg.Logger.Info().Int("events", found.events).Msg("swept: the ledger holds all that had gone past the slot")
+	l.metrics.sweeps.Inc()
+	cfg.Logger.Info().Int("events", found.events).Msg("swept: the ledger holds all that had gone past the slot")
 	return nil
 }
 
 // sayMissed tells in one line what has happened and what is affected.
-func (r *Relay) sayMissed(due remedy, m missed) {
-	r.metrics.swept.Add(float64(m.events))
-	line := r.cfg.Logger.Warn().Str("because", due.sweep).Bool("new_slot", due.newSlot).Int("events", m.events)
+func (r *Relay) sayMissed(cfg Config, due remedy, m missed) {
+	r.metrics.Load().swept.Add(float64(m.events))
+	line := cfg.Logger.Warn().Str("because", due.sweep).Bool("new_slot", due.newSlot).Int("events", m.events)
 	if m.events > 0 {
 		r.missedSince.Store(time.Now().Add(-m.age).UnixNano())
 		line = line.Stringer("oldest", m.age.Round(time.Second))

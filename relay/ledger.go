@@ -30,6 +30,8 @@ type origin struct {
 type ledger struct {
 	pool    *pgxpool.Pool
 	slot    string
+	relay   string // the slot that the relay was started with
+	shard   Shard
 	origin  origin
 	backoff service.Backoff
 	metrics *metrics
@@ -136,7 +138,7 @@ func (l *ledger) insert(ctx context.Context, entries, published []*entry) error 
 func (l *ledger) queueOthers(batch *pgx.Batch, entries []*entry) (promised pglogrepl.LSN) {
 	queueParked(batch, entries)
 	queueReleased(batch, entries)
-	queueReplayed(batch, entries)
+	l.queueReplayed(batch, entries)
 	return l.queueWatermark(batch, entries)
 }
 

@@ -43,21 +43,21 @@ type remedy struct {
 
 // find reads it all. What it reads on conn, which is for replication, no other
 // connection knows for sure.
-func (r *Relay) find(ctx context.Context, db *pgx.Conn, conn *pgconn.PgConn, p publication) (f found, err error) {
+func (r *Relay) find(ctx context.Context, cfg Config, db *pgx.Conn, conn *pgconn.PgConn, p publication) (f found, err error) {
 	server, err := pglogrepl.IdentifySystem(ctx, conn)
 	if err != nil {
 		return f, fmt.Errorf("identify the server: %w", err)
 	}
 	f = found{database: server.DBName, origin: origin{server.SystemID, server.Timeline}, publication: p.id, stale: r.stale}
-	if f.slot, err = readSlot(ctx, db, r.cfg.Slot); err != nil {
+	if f.slot, err = readSlot(ctx, db, cfg.Slot); err != nil {
 		return f, err
 	}
-	if f.mark, err = readWatermark(ctx, db, r.cfg.Slot); err != nil {
+	if f.mark, err = readWatermark(ctx, db, cfg.Slot); err != nil {
 		return f, err
 	}
 	if f.mark.publication == "" && f.slot.exists { // never used by a relay, so its catalog_xmin is that of its making
 		err := db.QueryRow(ctx, `SELECT coalesce(age(p.xmin) <= age(s.catalog_xmin), false) FROM pg_publication p, pg_replication_slots s
-			WHERE p.pubname = $1 AND s.slot_name = $2`, r.cfg.Publication, r.cfg.Slot).Scan(&f.younger)
+			WHERE p.pubname = $1 AND s.slot_name = $2`, cfg.Publication, cfg.Slot).Scan(&f.younger)
 		if err != nil {
 			return f, fmt.Errorf("compare slot and publication: %w", err)
 		}

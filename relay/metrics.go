@@ -11,6 +11,8 @@ import (
 
 // metrics are the relay's, each with the label slot.
 type metrics struct {
+	slot           string
+	unregister     func()
 	active         prometheus.Gauge
 	read           prometheus.Counter
 	skipped        prometheus.Counter
@@ -38,7 +40,7 @@ type metrics struct {
 }
 
 func newMetrics(cfg Config, r *Relay) *metrics {
-	reg := prometheus.WrapRegistererWith(prometheus.Labels{"slot": cfg.Slot}, cfg.Metrics)
+	reg := &registered{Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"slot": cfg.Slot}, cfg.Metrics)}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "restock_relay_" + name, Help: help})
 		reg.MustRegister(c)
@@ -72,6 +74,7 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 	reg.MustRegister(service.PoolMetrics("relay", r.pool)...)
 	seconds := prometheus.ExponentialBuckets(0.0005, 2, 15)
 	return &metrics{
+		slot: cfg.Slot, unregister: reg.unregister,
 		active:         gauge("active", "1 while this relay holds the slot and streams, else 0."),
 		read:           counter("events_read_total", "Events read from the stream, repeats included."),
 		skipped:        counter("events_skipped_total", "Events read again that the ledger held already."),
@@ -96,6 +99,24 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 		batchEntries:   histogram("batch_entries", "Events in a call to SNS.", prometheus.LinearBuckets(1, 1, 10)),
 		publishSeconds: histogram("publish_seconds", "Time of a call to SNS.", seconds),
 		ledgerSeconds:  histogram("ledger_seconds", "Time of a write of the ledger.", seconds),
+	}
+}
+
+// registered remembers what was registered, so that it can be taken back.
+type registered struct {
+	prometheus.Registerer
+	all []prometheus.Collector
+}
+
+// MustRegister is of prometheus.Registerer.
+func (r *registered) MustRegister(all ...prometheus.Collector) {
+	r.Registerer.MustRegister(all...)
+	r.all = append(r.all, all...)
+}
+
+func (r *registered) unregister() {
+	for _, c := range r.all {
+		r.Unregister(c)
 	}
 }
 

@@ -106,7 +106,8 @@ func queueReleased(batch *pgx.Batch, entries []*entry) {
 // parkedGroups reads which groups are parked, also those that are being released.
 func (l *ledger) parkedGroups(ctx context.Context) (*groups, error) {
 	found := newGroups()
-	rows, err := l.pool.Query(ctx, `SELECT message_group, event_id, detail FROM parked_groups`)
+	rows, err := l.pool.Query(ctx, `SELECT message_group, event_id, detail FROM parked_groups
+		WHERE bucket_of(message_group) BETWEEN $1 AND $2`, l.shard.First, l.shard.Last)
 	if err != nil {
 		return nil, fmt.Errorf("read the parked groups: %w", err)
 	}
@@ -138,7 +139,7 @@ func (l *ledger) asked(ctx context.Context) ([]asked, error) {
 	rows, err := l.pool.Query(ctx, `SELECT message_group, bool_or(whole) FROM (
 			SELECT message_group, true AS whole FROM parked_groups WHERE state = 'sending'
 			UNION ALL SELECT message_group, false FROM parked WHERE state = 'sending') AS a
-		GROUP BY message_group LIMIT $1`, maxAsked)
+		WHERE bucket_of(message_group) BETWEEN $2 AND $3 GROUP BY message_group LIMIT $1`, maxAsked, l.shard.First, l.shard.Last)
 	if err != nil {
 		return nil, fmt.Errorf("read what is to be sent: %w", err)
 	}

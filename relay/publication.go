@@ -40,11 +40,11 @@ const publicationIDQuery = `SELECT format('%s %s %s %s', p.oid, string_agg(r.prr
 	FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid GROUP BY p.oid, p.xmin, p.pubname HAVING p.pubname = `
 
 // readPublication wants exactly one table, published by name, inserts only, every
-// row, as its root.
-func readPublication(ctx context.Context, conn *pgx.Conn, name string) (publication, error) {
-	mend := fmt.Sprintf("run restock migrate, or as the owner: DROP PUBLICATION IF EXISTS %[1]s; CREATE PUBLICATION %[1]s FOR TABLE outbox "+
-		"WITH (publish = 'insert', publish_via_partition_root = true); what was committed meanwhile is then found and published",
-		pgx.Identifier{name}.Sanitize())
+// row of the shard, as its root.
+func readPublication(ctx context.Context, conn *pgx.Conn, shard Shard) (publication, error) {
+	name := shard.Publication
+	mend := fmt.Sprintf("run restock migrate, or as the owner: DROP PUBLICATION IF EXISTS %s; %s; what was committed meanwhile is then found and published",
+		pgx.Identifier{name}.Sanitize(), shard.create())
 	var all, insert, update, del, truncate, root bool
 	err := conn.QueryRow(ctx, `SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot
 		FROM pg_publication WHERE pubname = $1`, name).Scan(&all, &insert, &update, &del, &truncate, &root)
@@ -56,7 +56,7 @@ func readPublication(ctx context.Context, conn *pgx.Conn, name string) (publicat
 	case all || !insert || update || del || truncate || !root:
 		return publication{}, refusal("publication %s must have one table, publish = 'insert' and publish_via_partition_root: %s", name, mend)
 	}
-	rows, err := conn.Query(ctx, `SELECT schemaname, tablename, attnames::text[], rowfilter IS NOT NULL, coalesce((`+publicationIDQuery+`$1), '')
+	rows, err := conn.Query(ctx, `SELECT schemaname, tablename, attnames::text[], coalesce(rowfilter, ''), coalesce((`+publicationIDQuery+`$1), '')
 		FROM pg_publication_tables WHERE pubname = $1`, name)
 	if err != nil {
 		return publication{}, fmt.Errorf("read publication %s: %w", name, err)
@@ -64,7 +64,7 @@ func readPublication(ctx context.Context, conn *pgx.Conn, name string) (publicat
 	type published struct {
 		Schema, Name string
 		Columns      []string
-		Filtered     bool
+		Filter       string
 		ID           publicationID
 	}
 	tables, err := pgx.CollectRows(rows, pgx.RowToStructByPos[published])
@@ -73,8 +73,12 @@ func readPublication(ctx context.Context, conn *pgx.Conn, name string) (publicat
 		return publication{}, fmt.Errorf("read publication %s: %w", name, err)
 	case len(tables) != 1:
 		return publication{}, refusal("publication %s has %d tables, not one: %s", name, len(tables), mend)
-	case tables[0].Filtered || tables[0].ID == "":
-		return publication{}, refusal("publication %s must name its table and publish every row of it: %s", name, mend)
+	case tables[0].ID == "":
+		return publication{}, refusal("publication %s must name its table: %s", name, mend)
+	case tables[0].Filter != shard.filter() && shard.whole():
+		return publication{}, refusal("publication %s must publish every row of its table: %s", name, mend)
+	case tables[0].Filter != shard.filter():
+		return publication{}, refusal("publication %s must publish the rows of %s WHERE %s, not %q: %s", name, tables[0].Name, shard.filter(), tables[0].Filter, mend)
 	}
 	table := tables[0]
 	for _, column := range columns {
@@ -86,26 +90,41 @@ func readPublication(ctx context.Context, conn *pgx.Conn, name string) (publicat
 	return publication{pgx.Identifier{table.Schema, table.Name}, table.ID}, nil
 }
 
-// RepairPublication makes the publication of the table outbox anew where it is
-// missing or not as the relay needs it, and reports whether it did. It runs as
-// the owner. What was committed meanwhile is found by the relay, which notices
-// that the publication is another.
-func RepairPublication(ctx context.Context, dsn, name string) (bool, error) {
+// RepairPublication makes the publications of the table outbox anew that are missing or
+// not as the relays of the slot need them, and reports whether there was one. It runs as
+// the owner. What was committed meanwhile is found by the relay, which notices that the
+// publication is another.
+func RepairPublication(ctx context.Context, dsn, slot, name string) (repaired bool, err error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return false, fmt.Errorf("repair publication %s: %w", name, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var refused *RefusedError
-	if _, err := readPublication(ctx, conn, name); !errors.As(err, &refused) {
+	shards, _, err := readShards(ctx, conn, slot, name)
+	if err != nil {
 		return false, err
 	}
-	quoted := pgx.Identifier{name}.Sanitize()
-	_, err = conn.Exec(ctx, `BEGIN; DROP PUBLICATION IF EXISTS `+quoted+`; CREATE PUBLICATION `+quoted+
-		` FOR TABLE outbox WITH (publish = 'insert', publish_via_partition_root = true); COMMIT`)
-	if err != nil {
-		return false, fmt.Errorf("repair publication %s: %w", name, err)
+	for _, shard := range shards {
+		one, err := repairPublication(ctx, conn, shard)
+		if err != nil {
+			return repaired, err
+		}
+		repaired = repaired || one
 	}
-	_, err = readPublication(ctx, conn, name)
+	return repaired, nil
+}
+
+// repairPublication makes a shard's publication, in place of one that is not as it
+// should be.
+func repairPublication(ctx context.Context, conn *pgx.Conn, shard Shard) (bool, error) {
+	var refused *RefusedError
+	if _, err := readPublication(ctx, conn, shard); !errors.As(err, &refused) {
+		return false, err
+	}
+	_, err := conn.Exec(ctx, `BEGIN; DROP PUBLICATION IF EXISTS `+pgx.Identifier{shard.Publication}.Sanitize()+`; `+shard.create()+`; COMMIT`)
+	if err != nil {
+		return false, fmt.Errorf("repair publication %s: %w", shard.Publication, err)
+	}
+	_, err = readPublication(ctx, conn, shard)
 	return true, err
 }

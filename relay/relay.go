@@ -25,9 +25,12 @@ const DefaultStopTimeout = 20 * time.Second
 type Config struct {
 	// DSN is the database, as a role that may replicate.
 	DSN string
-	// Slot is the replication slot; CreateSlot makes it. It names the relay too.
+	// Slot is the replication slot; CreateSlot makes it. It names the relay too: relays of
+	// one name are each other's standbys, and share the shards among them where the outbox
+	// is split (ChangeShards). Each then has the slot of its shard.
 	Slot string
-	// Publication publishes the outbox table and nothing else.
+	// Publication publishes the outbox table and nothing else. The table shards has that
+	// of a shard.
 	Publication string
 	Publisher   Publisher
 	Logger      zerolog.Logger
@@ -74,6 +77,17 @@ type Config struct {
 	// StallAfter is how long events may wait while nothing is recorded or confirmed
 	// before Progress fails. Default 2 min.
 	StallAfter time.Duration
+
+	shard Shard          // of a session
+	relay string         // the slot that the relay was started with
+	plain zerolog.Logger // Logger without the slot
+}
+
+// at is the configuration for a shard.
+func (c Config) at(s Shard) Config {
+	c.shard, c.Slot, c.Publication = s, s.Slot, s.Publication
+	c.Logger = c.plain.With().Str("slot", s.Slot).Logger()
+	return c
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -99,8 +113,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
-	c.Logger = c.Logger.With().Str("slot", c.Slot).Logger()
-	return c, nil
+	c.relay, c.plain = c.Slot, c.Logger
+	return c.at(wholeOutbox(c.Slot, c.Publication)), nil
 }
 
 func setDefault[T comparable](v *T, def T) {
@@ -119,7 +133,7 @@ const statusEvery = time.Second
 type Relay struct {
 	cfg     Config
 	pool    *pgxpool.Pool
-	metrics *metrics
+	metrics atomic.Pointer[metrics] // of the slot that it has or had last
 	current atomic.Pointer[session] // the last one stays, so that lag goes on growing between two
 	state   state
 	stale   string // why the slot's WAL cannot be read; for one session after another
@@ -151,7 +165,7 @@ func New(cfg Config) (*Relay, error) {
 	r := &Relay{cfg: cfg, pool: pool}
 	r.moved.Store(time.Now().UnixNano())
 	r.state.Store("starting")
-	r.metrics = newMetrics(cfg, r)
+	r.metrics.Store(newMetrics(cfg, r))
 	return r, nil
 }
 
@@ -175,6 +189,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return stopError(err)
 		case err == nil: // swept, and the stream can begin
+			continue
+		case errors.Is(err, errReassigned):
+			failures = 0
 			continue
 		case errors.As(err, &stale):
 			r.stale = err.Error()
@@ -229,69 +246,74 @@ type session struct {
 // was at the publisher is answered and recorded, so that the next session finds
 // in the ledger whatever this one published.
 func (r *Relay) session(ctx context.Context) error {
-	g, err := openGuard(ctx, r.cfg, func() {
+	g, err := openGuard(ctx, r.cfg, func(why string) {
 		r.state.Store(standby)
-		r.cfg.Logger.Info().Msg("another relay is active: standing by")
+		r.current.Store(nil) // what it left is another's
+		r.cfg.Logger.Info().Msg(why + ": standing by")
 	})
 	if err != nil {
 		return err
 	}
 	defer g.close()
+	cfg := r.assign(g.shard)
+	if cfg.WithoutLedger && !cfg.shard.whole() {
+		return refusal("slot %s is a shard's, and without a ledger nothing tells what is published when the shards change: run the relay with it", cfg.Slot)
+	}
 	begin, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := check(begin, g.conn, r.cfg); err != nil {
+	if err := check(begin, g.conn, cfg); err != nil {
 		return err
 	}
-	p, err := readPublication(begin, g.conn, r.cfg.Publication)
+	p, err := readPublication(begin, g.conn, cfg.shard)
 	if err != nil {
 		return err
 	}
-	conn, gatherer, err := openStream(begin, r.cfg)
+	conn, gatherer, err := openStream(begin, cfg)
 	if err != nil {
 		return err
 	}
-	found, err := r.find(begin, g.conn, conn, p)
+	found, err := r.find(begin, cfg, g.conn, conn, p)
 	if err != nil {
 		closeNow(conn)
 		return err
 	}
-	l := &ledger{pool: r.pool, parkedOnly: r.cfg.WithoutLedger, slot: r.cfg.Slot, origin: found.origin, backoff: r.cfg.Backoff, metrics: r.metrics, failed: func(err error) {
-		r.cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
+	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), failed: func(err error) {
+		cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
 	}}
 	parked, err := l.parkedGroups(begin)
 	if err != nil {
 		closeNow(conn)
 		return err
 	}
-	due, err := found.decide(r.cfg)
+	due, err := found.decide(cfg)
 	if err != nil || due.sweep != "" {
 		closeNow(conn)
 		if err != nil {
 			return err
 		}
-		return r.heal(ctx, g, l, parked, p, due)
+		return r.heal(ctx, cfg, g, l, parked, p, due)
 	}
-	if err := startStream(begin, conn, r.cfg, l, found); err != nil {
+	if err := startStream(begin, conn, cfg, l, found); err != nil {
 		closeNow(conn)
 		return err
 	}
-	return r.stream(ctx, g, l, parked, conn, gatherer, found)
+	return r.stream(ctx, cfg, g, l, parked, conn, gatherer, found)
 }
 
-func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups, conn *pgconn.PgConn, gatherer *gatherer, found found) error {
+func (r *Relay) stream(ctx context.Context, cfg Config, g *guard, l *ledger, parked *groups, conn *pgconn.PgConn, gatherer *gatherer, found found) error {
 	confirmed := found.slot.confirmed
-	hb := newHeartbeat(r.cfg, r.pool)
-	w := newWindow(r.cfg.Window)
-	p := newPipeline(r.cfg, l, w, r.metrics, confirmed, hb.read, g.holds)
+	hb := newHeartbeat(cfg, r.pool)
+	w := newWindow(cfg.Window)
+	p := newPipeline(cfg, l, w, l.metrics, confirmed, hb.read, g.holds)
 	p.groups, p.replays, p.moved = parked, &replaying{}, &r.moved
 	l.promise.wanted = p.confirmed
 	l.promise.given(max(confirmed, found.mark.promised))
 	read, skipped := make(chan []change), make(chan []change)
 	s := &stream{
 		conn: conn, gatherer: gatherer, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: l.promise.confirmed,
-		every: min(statusEvery, r.cfg.SenderTimeout/3, 10*time.Second), metrics: r.metrics,
+		every: min(statusEvery, cfg.SenderTimeout/3, 10*time.Second), metrics: l.metrics,
 	}
-	r.begin(&session{w, p, hb}, confirmed)
+	r.begin(cfg, &session{w, p, hb}, confirmed)
 
 	// live ends with the first thing that goes wrong, or with ctx.
 	live, fail := context.WithCancelCause(ctx)
@@ -311,7 +333,7 @@ func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups,
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	start(func() error {
 		defer close(lost)
-		return g.watch(watching)
+		return g.watch(watching, func() { fail(errReassigned) })
 	})
 	start(func() error { return hb.run(live, l, found.publication) })
 	wg.Go(func() { l.skipRecorded(live, found.mark.recorded, read, skipped) })
@@ -324,7 +346,7 @@ func (r *Relay) stream(ctx context.Context, g *guard, l *ledger, parked *groups,
 	})
 	err := s.run(live, ctx, lost, drained)
 	fail(err)
-	r.interrupted(ctx, err)
+	r.interrupted(ctx, cfg, err)
 	<-drained
 	stopWatching()
 	wg.Wait()
@@ -344,22 +366,38 @@ func (r *Relay) hard(ctx context.Context) (context.Context, context.CancelFunc) 
 	}
 }
 
-func (r *Relay) begin(s *session, confirmed pglogrepl.LSN) {
+func (r *Relay) begin(cfg Config, s *session, confirmed pglogrepl.LSN) {
 	r.current.Store(s)
 	r.state.Store(active)
-	r.metrics.active.Set(1)
-	r.metrics.sessions.Inc()
-	r.cfg.Logger.Info().Stringer("from", confirmed).Msg("relaying")
+	m := r.metrics.Load()
+	m.active.Set(1)
+	m.sessions.Inc()
+	cfg.Logger.Info().Stringer("from", confirmed).Msg("relaying")
 }
 
 // interrupted tells that nothing is read any more. What was published is still to
 // be recorded, which takes as long as the ledger is out of reach.
-func (r *Relay) interrupted(ctx context.Context, err error) {
-	r.metrics.active.Set(0)
+func (r *Relay) interrupted(ctx context.Context, cfg Config, err error) {
+	r.metrics.Load().active.Set(0)
 	r.state.Store("recovering")
-	if ctx.Err() == nil {
-		r.cfg.Logger.Warn().Err(err).Msg("relaying was interrupted")
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, errReassigned):
+		cfg.Logger.Info().Msg("the shards change: leaving this one")
+	default:
+		cfg.Logger.Warn().Err(err).Msg("relaying was interrupted")
 	}
+}
+
+// assign takes the relay to a shard, whose slot its metrics are labelled with from then on.
+func (r *Relay) assign(s Shard) Config {
+	cfg := r.cfg.at(s)
+	if m := r.metrics.Load(); m.slot != s.Slot {
+		m.unregister()
+		r.metrics.Store(newMetrics(cfg, r))
+		r.stale = ""
+	}
+	return cfg
 }
 
 // PublishLag is the age of the oldest committed event known of that is not

@@ -35,6 +35,7 @@ type item struct {
 	upTo       int64 // of the last of a write: up to where all are dealt with
 	failed     bool  // it has an error already, from before a crash
 	unrecorded bool  // the ledger does not say that its event is published
+	elsewhere  bool  // its group is another shard's, whose relay sends it
 }
 
 const (

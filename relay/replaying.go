@@ -68,10 +68,17 @@ func (p *pipeline) turn(found *replay) {
 
 // feed puts items into the lanes, as many as the rate allows.
 func (p *pipeline) feed(r *replay, now time.Time) {
-	for len(r.ready) > 0 && r.inHand < r.most() && r.pace.take(now) {
+	for len(r.ready) > 0 && r.inHand < r.most() {
 		e := r.ready[0]
+		if !e.item.elsewhere && !r.pace.take(now) {
+			return
+		}
 		r.ready = r.ready[1:]
 		r.inHand++
+		if e.item.elsewhere {
+			p.finished = append(p.finished, e)
+			continue
+		}
 		if why := r.obstacle(e, p.groups.parked[e.group]); why != nil {
 			p.failItem(e, why)
 			continue
@@ -135,7 +142,7 @@ func (p *pipeline) giveUpReplayed(f failure) {
 // replayed notes that an item is durable.
 func (p *pipeline) replayed(r *replay, e *entry) {
 	r.recorded(e)
-	if e.parked == nil {
+	if e.parked == nil && !e.item.elsewhere {
 		p.metrics.replayed.Inc()
 	}
 	p.endReplay(r)

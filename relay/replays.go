@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,8 +22,9 @@ func (l *ledger) nextReplay(ctx context.Context) (*replay, error) {
 	var by, state string
 	var events, done int64
 	var rate int
-	err := l.pool.QueryRow(ctx, `SELECT id, coalesce(consumer, ''), force, asked_by, state, events, done, rate FROM replays
-		WHERE state IN ('waiting', 'running') ORDER BY state = 'running' DESC, turn LIMIT 1`).
+	err := l.pool.QueryRow(ctx, `SELECT id, coalesce(consumer, ''), force, asked_by, state, events, greatest(done,
+			(SELECT s.done FROM replay_shards s WHERE s.replay_id = r.id AND s.slot = $1)), rate FROM replays r
+		WHERE state IN ('waiting', 'running') ORDER BY state = 'running' DESC, turn LIMIT 1`, l.slot).
 		Scan(&as.ID, &as.Consumer, &as.Force, &by, &state, &events, &done, &rate)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -38,6 +40,12 @@ func (l *ledger) nextReplay(ctx context.Context) (*replay, error) {
 		if tag.RowsAffected() == 0 { // cancelled meanwhile
 			return nil, nil
 		}
+	}
+	if done >= events { // the other shards are not through with it yet
+		return nil, nil
+	}
+	if rate > 0 {
+		rate = l.shard.share(rate)
 	}
 	return newReplay(as, by, events, done, rate), nil
 }
@@ -108,6 +116,10 @@ func (l *ledger) fill(ctx context.Context, entries []*entry) (loaded int, err er
 			one := entries[loaded]
 			loaded++
 			one.seq, one.group, one.item.unrecorded = e.seq, e.group, unrecorded
+			if !l.shard.whole() && !l.shard.holds(e.group) {
+				one.item.elsewhere, one.memory = true, entryOverhead
+				return nil
+			}
 			if typ == nil {
 				one.parked, one.memory = errors.New("the outbox does not hold it any more"), entryOverhead
 				return nil
@@ -130,7 +142,7 @@ func (l *ledger) fill(ctx context.Context, entries []*entry) (loaded int, err er
 
 // queueReplayed writes how far a replay is and what came of its items, all of one
 // replay. A write that is repeated changes nothing.
-func queueReplayed(batch *pgx.Batch, entries []*entry) {
+func (l *ledger) queueReplayed(batch *pgx.Batch, entries []*entry) {
 	var r *replay
 	var upTo int64
 	var places []int64
@@ -142,6 +154,9 @@ func queueReplayed(batch *pgx.Batch, entries []*entry) {
 			continue
 		}
 		r, upTo = e.item.replay, max(upTo, e.item.upTo)
+		if e.item.elsewhere {
+			continue
+		}
 		if e.parked != nil {
 			why := storable(e.parked.Error())
 			places, errs = append(places, e.item.place), append(errs, &why)
@@ -165,9 +180,22 @@ func queueReplayed(batch *pgx.Batch, entries []*entry) {
 		batch.Queue(`UPDATE replay_items i SET error = r.error FROM unnest($2::bigint[], $3::text[]) AS r (place, error)
 			WHERE i.replay_id = $1 AND i.place = r.place`, r.as.ID, places, errs)
 	}
-	batch.Queue(`UPDATE replays SET done = greatest(done, $2::bigint), state = CASE WHEN $2 >= events THEN 'done' ELSE state END,
-		ended_at = CASE WHEN $2 >= events THEN coalesce(ended_at, now()) ELSE ended_at END WHERE id = $1`, r.as.ID, upTo)
+	if l.shard.whole() {
+		batch.Queue(setDone, r.as.ID, upTo)
+		return
+	}
+	// With the row locked, the next statement sees what the other shards have written.
+	batch.Queue(`SELECT FROM replays WHERE id = $1 FOR UPDATE`, r.as.ID)
+	batch.Queue(`INSERT INTO replay_shards AS s (replay_id, slot, done) VALUES ($1, $2, $3)
+		ON CONFLICT (replay_id, slot) DO UPDATE SET done = greatest(s.done, excluded.done)`, r.as.ID, l.slot, upTo)
+	batch.Queue(`WITH least AS (SELECT min(coalesce(p.done, 0)) AS done FROM shards s
+			LEFT JOIN replay_shards p ON p.replay_id = $1 AND p.slot = s.slot WHERE s.relay = $2 AND s.state = 'serving')
+		`+strings.ReplaceAll(setDone, "$2", "(SELECT done FROM least)"), r.as.ID, l.relay)
 }
+
+// setDone notes that all items of a replay up to a place are dealt with.
+const setDone = `UPDATE replays SET done = greatest(done, $2::bigint), state = CASE WHEN $2 >= events THEN 'done' ELSE state END,
+	ended_at = CASE WHEN $2 >= events THEN coalesce(ended_at, now()) ELSE ended_at END WHERE id = $1`
 
 // queueFirst records events that were published by a replay and not before: the ledger
 // did not know them, or had them parked.

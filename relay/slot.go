@@ -38,22 +38,39 @@ func (e *ExistingError) Error() string {
 }
 
 // CreateSlot makes the slot if it does not exist or is invalid, and reports whether
-// it did. Its publication must be there before it. What was committed before, and
-// is not in the ledger, is published by the relay when it starts; with an empty
-// ledger, existing decides about it. Making a slot waits for every transaction that
-// is open in any database of the cluster; after timeout the error names them.
+// it did; where the outbox is split, the slots of its shards. Its publication must be
+// there before it. What was committed before, and is not in the ledger, is published by
+// the relay when it starts; with an empty ledger, existing decides about it. Making a
+// slot waits for every transaction that is open in any database of the cluster; after
+// timeout the error names them.
 // https://www.postgresql.org/docs/15/functions-admin.html#FUNCTIONS-REPLICATION
-func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Existing, timeout time.Duration) (bool, error) {
+func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Existing, timeout time.Duration) (made bool, err error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	shards, _, err := readShards(ctx, conn, slot, publication)
+	if err != nil {
+		return false, err
+	}
+	for _, shard := range shards {
+		one, err := createSlot(ctx, conn, shard, existing, timeout)
+		made = made || one
+		if err != nil {
+			return made, err
+		}
+	}
+	return made, nil
+}
+
+func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Existing, timeout time.Duration) (bool, error) {
+	slot := shard.Slot
 	state, err := readSlot(ctx, conn, slot)
 	if err != nil || state.exists && state.lost == "" {
 		return false, err
 	}
-	p, err := readPublication(ctx, conn, publication)
+	p, err := readPublication(ctx, conn, shard)
 	if err != nil {
 		return false, err
 	}
@@ -76,6 +93,27 @@ func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Exi
 		return true, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	return true, nil
+}
+
+// MissingSlot names a slot that CreateSlot would make, "" if there is none. Before the
+// first migration there are no shards.
+func MissingSlot(ctx context.Context, conn *pgx.Conn, slot string) (string, error) {
+	shards := []Shard{{Slot: slot}}
+	var split bool
+	err := conn.QueryRow(ctx, `SELECT to_regclass('shards') IS NOT NULL`).Scan(&split)
+	if err == nil && split {
+		shards, _, err = readShards(ctx, conn, slot, "")
+	}
+	for _, s := range shards {
+		if err != nil {
+			break
+		}
+		var state slotState
+		if state, err = readSlot(ctx, conn, s.Slot); err == nil && (!state.exists || state.lost != "") {
+			return s.Slot, nil
+		}
+	}
+	return "", err
 }
 
 // settleExisting deals with what is in the outbox while the ledger is empty.

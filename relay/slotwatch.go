@@ -24,7 +24,7 @@ func (r *Relay) watchSlot(ctx context.Context) {
 		switch {
 		case err == nil:
 			o := b.Foresee(sample)
-			r.metrics.showSlot(o)
+			r.metrics.Load().showSlot(o)
 			r.sound(a, o)
 		case !errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil:
 			r.cfg.Logger.Debug().Err(err).Msg("the slot was not measured") // what keeps it from that is told elsewhere
@@ -39,10 +39,11 @@ func (r *Relay) sampleSlot(ctx context.Context) (schema.SlotSample, error) {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
 	var s schema.SlotSample
+	slot := r.metrics.Load().slot
 	err := r.pool.QueryRow(ctx, `SELECT pg_current_wal_lsn() - '0/0', coalesce(restart_lsn - '0/0', 0), coalesce(confirmed_flush_lsn - '0/0', 0), safe_wal_size, coalesce(wal_status, '')
-		FROM pg_replication_slots WHERE slot_name = $1`, r.cfg.Slot).Scan(&s.WAL, &s.Restart, &s.Confirmed, &s.Safe, &s.Status)
+		FROM pg_replication_slots WHERE slot_name = $1`, slot).Scan(&s.WAL, &s.Restart, &s.Confirmed, &s.Safe, &s.Status)
 	if err != nil {
-		return s, fmt.Errorf("measure slot %s: %w", r.cfg.Slot, err)
+		return s, fmt.Errorf("measure slot %s: %w", slot, err)
 	}
 	s.At = time.Now()
 	return s, nil

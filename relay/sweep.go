@@ -19,6 +19,7 @@ import (
 type sweep struct {
 	pool     *pgxpool.Pool
 	table    pgx.Identifier
+	shard    Shard
 	newTable bool // the rows of the one before are gone, and to be counted
 	window   *window
 	out      chan<- []change
@@ -101,12 +102,16 @@ func (s *sweep) open(ctx context.Context, tx pgx.Tx) (upTo pglogrepl.LSN, err er
 	if !timed { // a table of somebody else's, who has no use for it
 		at = "o.day::timestamp AT TIME ZONE 'UTC'"
 	}
+	within := ""
+	if !s.shard.whole() { // rows from before there were buckets have none
+		within = fmt.Sprintf("coalesce(o.bucket, bucket_of(o.message_group)) BETWEEN %d AND %d AND ", s.shard.First, s.shard.Last)
+	}
 	// Not by (day, seq): a transaction that began before midnight and waited for its
 	// group's lock has the older day and the higher seq.
 	_, err = tx.Exec(ctx, `DECLARE missing NO SCROLL CURSOR FOR
 		SELECT o.day, o.id, coalesce(octet_length(o.body), 0) + coalesce(octet_length(o.attributes::text), 0),
 			count(*) OVER (), extract(epoch FROM clock_timestamp() - min(`+at+`) OVER ())::float8
-		FROM `+s.table.Sanitize()+` o WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.day = o.day AND l.event_id = o.id) ORDER BY o.seq`)
+		FROM `+s.table.Sanitize()+` o WHERE `+within+`NOT EXISTS (SELECT FROM ledger l WHERE l.day = o.day AND l.event_id = o.id) ORDER BY o.seq`)
 	return upTo, err
 }
 

@@ -133,7 +133,7 @@ func TestSlotLost(t *testing.T) {
 			o.makeSlot()
 		}, "the slot is not known, and others have published"},
 		"publication made anew": {func(o *outbox) { o.exec(`DROP PUBLICATION restock_outbox`) }, func(o *outbox) {
-			repaired, err := relay.RepairPublication(o.ctx, o.pg.DSN(o.database), schema.Publication)
+			repaired, err := relay.RepairPublication(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication)
 			require.NoError(o.t, err)
 			require.True(o.t, repaired)
 		}, "the publication was made anew"},
@@ -542,7 +542,7 @@ func TestSlotOlderThanPublication(t *testing.T) {
 	o.exec(`DELETE FROM watermarks`)
 	o.makeSlot()
 	want := o.each(4, "a", "b")
-	_, err := relay.RepairPublication(o.ctx, o.pg.DSN(o.database), schema.Publication)
+	_, err := relay.RepairPublication(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication)
 	require.NoError(t, err)
 	require.ErrorContains(t, o.start().stopWhenRefused(), "the slot may be older than the publication, and the ledger is empty, so that nothing tells what is published: SELECT pg_drop_replication_slot('"+o.slot+"') and run restock migrate")
 	o.dropSlot()

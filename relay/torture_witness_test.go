@@ -97,7 +97,7 @@ func (o *ordeal) collect() {
 }
 
 // take takes messages out of the queue.
-func (o *ordeal) take() []sqstypes.Message {
+func (o *outbox) take() []sqstypes.Message {
 	out, err := o.sqs.ReceiveMessage(o.ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: &o.queue, MaxNumberOfMessages: 10, MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{"All"},
 	})

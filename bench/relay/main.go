@@ -23,7 +23,7 @@ import (
 type options struct {
 	Rounds     int      `default:"5" help:"How often each contender has its turn."`
 	Rows       int      `default:"200000" help:"Rows of the backlog that is drained."`
-	Only       []string `help:"Parts to run: drain, publish, latency, memory, replay. Default all."`
+	Only       []string `help:"Parts to run: drain, publish, latency, memory, replay, shards. Default all."`
 	Contenders []string `help:"Contenders to run. Default all."`
 	CPUProfile string   `help:"Write a CPU profile of this process to the file." type:"path" name:"cpuprofile"`
 	Stub       bool     `hidden:"" help:"Be the stub that is published to."`
@@ -39,7 +39,7 @@ type part struct {
 	run  func(ctx context.Context, pg *localpg.Server, o options) (bool, error)
 }
 
-var parts = []part{{"drain", drain}, {"publish", publish}, {"latency", latency}, {"memory", memory}, {"replay", replay}}
+var parts = []part{{"drain", drain}, {"publish", publish}, {"latency", latency}, {"memory", memory}, {"replay", replay}, {"shards", shards}}
 
 func main() {
 	var o options

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,11 @@ import (
 	"time"
 )
 
-// slowPath is where the stub takes serviceTime to answer.
+// slowPath is where the stub takes serviceTime to answer. At countedPath it does too, and
+// accepts as many as there are, not batchSize.
 const (
 	slowPath    = "/slow/"
+	countedPath = "/counted/"
 	serviceTime = 10 * time.Millisecond
 )
 
@@ -28,14 +31,23 @@ func serveStub(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("http://" + ln.Addr().String())
-	answer := []byte(allAccepted())
+	var answers [batchSize + 1][]byte
+	for n := range answers {
+		answers[n] = []byte(allAccepted(n))
+	}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		if strings.HasPrefix(r.URL.Path, slowPath) {
+		n := batchSize
+		if strings.HasPrefix(r.URL.Path, countedPath) {
+			request, _ := io.ReadAll(r.Body)
+			n = bytes.Count(request, []byte(".MessageDeduplicationId="))
+		} else {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		if r.URL.Path != "/" {
 			nap(serviceTime)
 		}
 		w.Header().Set("Content-Type", "text/xml")
-		_, _ = w.Write(answer)
+		_, _ = w.Write(answers[n])
 	})}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -47,11 +59,11 @@ func serveStub(ctx context.Context) error {
 	return nil
 }
 
-// allAccepted is what SNS answers when it has accepted a batch of batchSize.
-func allAccepted() string {
+// allAccepted is what SNS answers when it has accepted a batch of n.
+func allAccepted(n int) string {
 	var b strings.Builder
 	b.WriteString("<PublishBatchResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\">\n  <PublishBatchResult>\n    <Failed/>\n    <Successful>\n")
-	for i := range batchSize {
+	for i := range n {
 		fmt.Fprintf(&b, "      <member>\n        <Id>%d</Id>\n        <MessageId>01938f5e-0000-7000-8000-%012d</MessageId>\n"+
 			"        <SequenceNumber>%020d</SequenceNumber>\n      </member>\n", i, i, i)
 	}

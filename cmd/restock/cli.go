@@ -28,6 +28,7 @@ type cli struct {
 	Relay     relayCommand     `cmd:"" help:"Publish a database's outbox to SNS."`
 	Consume   consumeCommand   `cmd:"" help:"Handle the events of one consumer or more."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the databases to the newest schema: tables, roles, publication, slot."`
+	Shards    shardsCommand    `cmd:"" help:"Change by how many relays a database's outbox is published, while they run."`
 	Maintain  maintainCommand  `cmd:"" help:"Remove what is past its time: whole days that nobody needs any more."`
 	Localaws  localawsCommand  `cmd:"" help:"Serve a local stand-in for SNS, SQS and SES, with Restock's topic and queues."`
 	Factory   factoryCommand   `cmd:"" help:"Serve a pretend factory."`

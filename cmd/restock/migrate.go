@@ -90,7 +90,7 @@ func (c *migrateCommand) migrate(ctx context.Context, name, url, slot string, mi
 	if err != nil {
 		return nil, err
 	}
-	if done.Repaired, err = relay.RepairPublication(ctx, url, schema.Publication); err != nil {
+	if done.Repaired, err = relay.RepairPublication(ctx, url, slot, schema.Publication); err != nil {
 		return nil, err
 	}
 	done.SlotCreated, err = relay.CreateSlot(ctx, url, slot, schema.Publication, c.existing(), c.SlotTimeout)

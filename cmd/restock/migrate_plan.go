@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -52,8 +53,14 @@ func look(ctx context.Context, name, url, slot string) (plan, error) {
 		return plan{}, err
 	}
 	p.Pending = append(p.Pending, pending...)
-	err = conn.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND wal_status IS DISTINCT FROM 'lost')`, slot).Scan(&p.CreateSlot)
-	return p, err
+	// Where the outbox is split, the first slot that is missing stands for all.
+	if p.Slot, err = relay.MissingSlot(ctx, conn, slot); err != nil {
+		return plan{}, err
+	}
+	if p.CreateSlot = p.Slot != ""; !p.CreateSlot {
+		p.Slot = slot
+	}
+	return p, nil
 }
 
 // printPlan tells what would be done.

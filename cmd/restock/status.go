@@ -142,6 +142,7 @@ func (c *statusCommand) print(out io.Writer, r ops.StatusReport) error {
 	}
 	say(out, "%s  %s\n\n", r.At.Format(time.RFC3339), r.Health)
 	printRelays(out, r.Relays)
+	printShards(out, r.Relays)
 	if len(r.Queues) > 0 {
 		say(out, "\n")
 		printQueues(out, r.Queues)
@@ -171,6 +172,23 @@ func printRelays(out io.Writer, relays []ops.RelayStatus) {
 	t.Render()
 }
 
+// printShards prints the slots of each outbox that has more than one.
+func printShards(out io.Writer, relays []ops.RelayStatus) {
+	var t table.Writer
+	for _, r := range relays {
+		for _, s := range r.Shards {
+			if t == nil {
+				t = newTable(out, "shard", "database", "buckets", "is", "relay", "slot", "unconfirmed", "WAL kept", "slot lost in")
+			}
+			t.AppendRow(table.Row{s.Slot, r.Database, s.Buckets, s.Place, s.State, s.SlotState, volume(s.LagBytes), volume(s.RetainedBytes), span(s.LeftSeconds)})
+		}
+	}
+	if t != nil {
+		say(out, "\n")
+		t.Render()
+	}
+}
+
 // relayCells are what is known of a relay.
 func relayCells(r ops.RelayStatus) []string {
 	cells := []string{"?", "?", "?", "?", "?", "?", "?", "?", "?", "?", "?", "?", "?"}
@@ -178,6 +196,9 @@ func relayCells(r ops.RelayStatus) []string {
 		return cells
 	}
 	cells[0], cells[1], cells[2] = r.State, r.Slot+", "+r.SlotState, r.Confirmed
+	if len(r.Shards) > 0 {
+		cells[0], cells[1] = "worst: "+r.State, fmt.Sprintf("%d, worst: %s", len(r.Shards), r.SlotState)
+	}
 	if r.Standbys > 0 {
 		cells[0] += fmt.Sprintf(", %d standing by", r.Standbys)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,13 +72,22 @@ func (s databaseSubject) reached(ctx context.Context) bool {
 func (s databaseSubject) settings(ctx context.Context) error {
 	var level, standbys string
 	var keep int64
-	var slots, slotsUsed, senders, sendersUsed int
-	var recovering, hasSlot bool
-	err := s.db.Pool.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'), pg_is_in_recovery(),
+	var most, used, senders, sendersUsed int
+	var recovering, hasSlots bool
+	shards, err := s.shards(ctx)
+	if err != nil {
+		return err
+	}
+	slots := make([]string, len(shards))
+	for i, shard := range shards {
+		slots[i] = shard.Slot
+	}
+	err = s.db.Pool.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'), pg_is_in_recovery(),
 			(SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
-			current_setting('max_replication_slots')::int, (SELECT count(*) FROM pg_replication_slots), EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1),
-			current_setting('max_wal_senders')::int, (SELECT count(*) FROM pg_stat_replication)`, s.db.Slot).
-		Scan(&level, &standbys, &recovering, &keep, &slots, &slotsUsed, &hasSlot, &senders, &sendersUsed)
+			current_setting('max_replication_slots')::int, (SELECT count(*) FROM pg_replication_slots),
+			(SELECT count(*) FROM pg_replication_slots WHERE slot_name = ANY($1)) = cardinality($1::text[]),
+			current_setting('max_wal_senders')::int, (SELECT count(*) FROM pg_stat_replication)`, slots).
+		Scan(&level, &standbys, &recovering, &keep, &most, &used, &hasSlots, &senders, &sendersUsed)
 	if err != nil {
 		return fmt.Errorf("read the server's settings: %w", err)
 	}
@@ -89,14 +99,14 @@ func (s databaseSubject) settings(ctx context.Context) error {
 	} else {
 		s.fail("wal_level", "ALTER SYSTEM SET wal_level = 'logical'; then restart Postgres (RDS: rds.logical_replication = 1 in the parameter group)", "%s: nothing can be read from the WAL", level)
 	}
-	left := slots - slotsUsed
+	left := most - used
 	switch {
 	case left > 0:
-		s.ok("slots left", "%d of %d", left, slots)
-	case hasSlot:
-		s.warn("slots left", fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d; then restart Postgres", slots+4), "none of %d: a lost slot could not be made anew beside others", slots)
+		s.ok("slots left", "%d of %d", left, most)
+	case hasSlots:
+		s.warn("slots left", fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d; then restart Postgres", most+4), "none of %d: a lost slot could not be made anew beside others", most)
 	default:
-		s.fail("slots left", fmt.Sprintf("drop one that is unused, or ALTER SYSTEM SET max_replication_slots = %d; then restart Postgres", slots+4), "none of %d, and slot %s is not there yet", slots, s.db.Slot)
+		s.fail("slots left", fmt.Sprintf("drop one that is unused, or ALTER SYSTEM SET max_replication_slots = %d; then restart Postgres", most+4), "none of %d, and not all of %s are there yet", most, strings.Join(slots, ", "))
 	}
 	if left = senders - sendersUsed; left > 1 {
 		s.ok("senders left", "%d of %d", left, senders)
@@ -112,14 +122,14 @@ func (s databaseSubject) settings(ctx context.Context) error {
 		s.warn("WAL kept for slots", "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf(); or give the relay --wal-budget",
 			"unbounded: while no relay runs the WAL grows until the disk is full, and nothing tells when")
 	}
-	s.standbys(standbys)
+	s.standbys(standbys, slots)
 	return nil
 }
 
 // standbys checks that commits wait for no relay.
-func (s databaseSubject) standbys(names string) {
+func (s databaseSubject) standbys(names string, slots []string) {
 	for _, name := range strings.FieldsFunc(names, func(r rune) bool { return strings.ContainsRune(`,() "`, r) }) {
-		if name == "*" || strings.EqualFold(name, s.db.Slot) {
+		if name == "*" || slices.ContainsFunc(slots, func(slot string) bool { return strings.EqualFold(name, slot) }) {
 			s.fail("synchronous_standby_names", "ALTER SYSTEM SET synchronous_standby_names = '…only real standbys…'; SELECT pg_reload_conf();",
 				"'%s' names the relay: every commit would wait for SNS", names)
 			return
@@ -189,47 +199,101 @@ func (s databaseSubject) partitions(ctx context.Context) error {
 	return nil
 }
 
+// doctorShard is a slot of the outbox, and what its publication must be.
+type doctorShard struct{ Slot, Place, Publication, Filter string }
+
+// shards lists those that are served or were not cleared away. Without any the outbox is
+// one; before the migration that it is missing for, too.
+func (s databaseSubject) shards(ctx context.Context) ([]doctorShard, error) {
+	whole := []doctorShard{{Slot: s.db.Slot, Place: ShardServing, Publication: schema.Publication}}
+	var split bool
+	if err := s.db.Pool.QueryRow(ctx, `SELECT to_regclass('shards') IS NOT NULL`).Scan(&split); err != nil || !split {
+		return whole, err
+	}
+	rows, err := s.db.Pool.Query(ctx, `SELECT slot, state, publication, CASE WHEN (first_bucket, last_bucket) = (0, $2) THEN ''
+			ELSE format('((bucket >= %s) AND (bucket <= %s))', first_bucket, last_bucket) END
+		FROM shards WHERE relay = $1 ORDER BY state = 'serving' DESC, first_bucket`, s.db.Slot, schema.Buckets-1)
+	if err != nil {
+		return nil, fmt.Errorf("list the shards: %w", err)
+	}
+	shards, err := pgx.CollectRows(rows, pgx.RowToStructByPos[doctorShard])
+	if err != nil {
+		return nil, fmt.Errorf("list the shards: %w", err)
+	}
+	if len(shards) == 0 {
+		return whole, nil
+	}
+	return shards, nil
+}
+
+// eachShard checks every one.
+func (s databaseSubject) eachShard(ctx context.Context, check func(context.Context, doctorShard) error) error {
+	shards, err := s.shards(ctx)
+	for _, shard := range shards {
+		if err == nil {
+			err = check(ctx, shard)
+		}
+	}
+	return err
+}
+
 // publication checks that exactly the outbox is published, as the relay reads it.
 func (s databaseSubject) publication(ctx context.Context) error {
+	return s.eachShard(ctx, s.publicationOf)
+}
+
+func (s databaseSubject) publicationOf(ctx context.Context, shard doctorShard) error {
+	if shard.Place != ShardServing {
+		return nil
+	}
 	var fits bool
 	var tables []string
 	err := s.db.Pool.QueryRow(ctx, `SELECT NOT puballtables AND pubinsert AND NOT pubupdate AND NOT pubdelete AND NOT pubtruncate AND pubviaroot,
-			ARRAY(SELECT schemaname || '.' || tablename || CASE WHEN rowfilter IS NULL THEN '' ELSE ' filtered' END FROM pg_publication_tables t WHERE t.pubname = p.pubname)
-		FROM pg_publication p WHERE pubname = $1`, schema.Publication).Scan(&fits, &tables)
+			ARRAY(SELECT concat_ws(' WHERE ', schemaname || '.' || tablename, rowfilter) FROM pg_publication_tables t WHERE t.pubname = p.pubname)
+		FROM pg_publication p WHERE pubname = $1`, shard.Publication).Scan(&fits, &tables)
+	wanted := "public.outbox"
+	if shard.Filter != "" {
+		wanted += " WHERE " + shard.Filter
+	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		s.fail("publication", "restock migrate", "%s does not exist", schema.Publication)
+		s.fail("publication", "restock migrate", "%s does not exist", shard.Publication)
 	case err != nil:
 		return fmt.Errorf("read the publication: %w", err)
-	case !fits || len(tables) != 1 || tables[0] != "public.outbox":
-		s.fail("publication", "restock migrate", "%s publishes %s, and must have the table outbox alone, publish = 'insert' and publish_via_partition_root", schema.Publication, strings.Join(tables, ", "))
+	case !fits || len(tables) != 1 || tables[0] != wanted:
+		s.fail("publication", "restock migrate", "%s publishes %s, and must have %s alone, publish = 'insert' and publish_via_partition_root",
+			shard.Publication, strings.Join(tables, ", "), wanted)
 	default:
-		s.ok("publication", "%s: inserts of %s", schema.Publication, tables[0])
+		s.ok("publication", "%s: inserts of %s", shard.Publication, tables[0])
 	}
 	return nil
 }
 
-// slot checks that the slot is there, sound, and read.
-func (s databaseSubject) slot(ctx context.Context) error {
+// slot checks that each slot is there, sound, and read.
+func (s databaseSubject) slot(ctx context.Context) error { return s.eachShard(ctx, s.slotOf) }
+
+func (s databaseSubject) slotOf(ctx context.Context, shard doctorShard) error {
 	var plugin, database, here, status string
 	var active bool
 	var retained int64
 	err := s.db.Pool.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), current_database(), coalesce(wal_status, ''), active,
 			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
-		FROM pg_replication_slots WHERE slot_name = $1`, s.db.Slot).Scan(&plugin, &database, &here, &status, &active, &retained)
+		FROM pg_replication_slots WHERE slot_name = $1`, shard.Slot).Scan(&plugin, &database, &here, &status, &active, &retained)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		s.fail("slot", "restock migrate", "%s does not exist", s.db.Slot)
-	case err != nil:
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("read the slot: %w", err)
+	case shard.Place != ShardServing:
+		s.warn("slot", "run restock shards again, until it ends", "the shards are being changed: %s is %s, and %d MB of WAL are kept for it", shard.Slot, shard.Place, retained>>20)
+	case err != nil:
+		s.fail("slot", "restock migrate", "%s does not exist", shard.Slot)
 	case plugin != "pgoutput" || database != here:
-		s.fail("slot", "choose another name for restock migrate --slot and restock relay --slot", "%s is for plugin %q and database %q", s.db.Slot, plugin, database)
+		s.fail("slot", "choose another name for restock migrate --slot and restock relay --slot", "%s is for plugin %q and database %q", shard.Slot, plugin, database)
 	case status == "lost":
-		s.fail("slot", "start restock relay: it makes the slot anew and publishes what went past it", "%s is lost: Postgres has removed WAL that it needed", s.db.Slot)
+		s.fail("slot", "start restock relay: it makes the slot anew and publishes what went past it", "%s is lost: Postgres has removed WAL that it needed", shard.Slot)
 	case !active:
-		s.warn("slot", "start restock relay", "nobody reads %s, and %d MB of WAL are kept for it", s.db.Slot, retained>>20)
+		s.warn("slot", "start restock relay", "nobody reads %s, and %d MB of WAL are kept for it", shard.Slot, retained>>20)
 	default:
-		s.ok("slot", "%s is read, %d MB of WAL are kept for it", s.db.Slot, retained>>20)
+		s.ok("slot", "%s is read, %d MB of WAL are kept for it", shard.Slot, retained>>20)
 	}
 	return nil
 }

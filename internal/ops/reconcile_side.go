@@ -142,13 +142,16 @@ func (r *sideRun) lookRepeated(ctx context.Context, day time.Time, books []Consu
 	return nil
 }
 
-// relayNote says what of an outbox's relay explains that events are not published.
+// relayNote says what of an outbox's relay explains that events are not published; of the
+// relay of the shard that is worst off, where it is split.
 func (s *ledgerSide) relayNote(ctx context.Context) (string, error) {
 	var slot string
 	var active bool
 	var behind int64
 	err := s.outbox.QueryRow(ctx, `SELECT w.slot, coalesce(s.active, false), coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), s.confirmed_flush_lsn), 0)::bigint
-		FROM watermarks w LEFT JOIN pg_replication_slots s ON s.slot_name = w.slot ORDER BY w.recorded_at DESC LIMIT 1`).Scan(&slot, &active, &behind)
+		FROM watermarks w LEFT JOIN pg_replication_slots s ON s.slot_name = w.slot, (SELECT EXISTS (SELECT FROM shards)) AS h (split)
+		WHERE NOT h.split OR w.slot IN (SELECT slot FROM shards WHERE state = 'serving')
+		ORDER BY h.split AND coalesce(s.active, false), CASE WHEN h.split THEN s.confirmed_flush_lsn END, w.recorded_at DESC LIMIT 1`).Scan(&slot, &active, &behind)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return "no relay has ever run here: start restock relay, which publishes them", nil

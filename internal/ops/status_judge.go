@@ -72,20 +72,47 @@ func (s RelayStatus) judgeEvents(l Limits, found tell) {
 	}
 }
 
+// judgeSlot judges each slot by itself, and what stands by once.
 func (s RelayStatus) judgeSlot(l Limits, found tell) {
-	switch {
-	case s.SlotState == "lost" || s.SlotState == "missing":
-		found(Degraded, "start restock relay on the "+s.Database+" database: it makes a slot and publishes what had gone past it; then restock reconcile", "slot %s is %s", s.Slot, s.SlotState)
-	case s.LeftSeconds != nil && seconds(*s.LeftSeconds) < l.SlotLeft:
-		found(Degraded, "find why publishing is behind, or raise max_slot_wal_keep_size", "slot %s will be lost in %s if it does not move", s.Slot, round(seconds(*s.LeftSeconds)))
+	shards := s.Shards
+	if len(shards) == 0 {
+		shards = []ShardStatus{{Slot: s.Slot, Place: ShardServing, State: s.State, Sweep: s.Sweep, SlotState: s.SlotState, LeftSeconds: s.LeftSeconds}}
+	}
+	serving, unended := 0, ""
+	for _, shard := range shards {
+		if shard.Place == ShardServing {
+			shard.judge(s.Database, l, s.Standbys, found)
+			serving++
+			continue
+		}
+		shard.judgeLeft(l, found)
+		unended = shard.Slot
+	}
+	if unended != "" {
+		found(Degraded, fmt.Sprintf("wait for restock shards, or run it again: with %d it gives the change up or ends it, with the other number it goes on", serving),
+			"the shards are being changed, and slot %s keeps WAL meanwhile", unended)
+	}
+}
+
+func (s ShardStatus) judge(database string, l Limits, standbys int, found tell) {
+	if s.SlotState == "lost" || s.SlotState == "missing" {
+		found(Degraded, "start restock relay on the "+database+" database: it makes a slot and publishes what had gone past it; then restock reconcile", "slot %s is %s", s.Slot, s.SlotState)
+	} else {
+		s.judgeLeft(l, found)
 	}
 	switch {
 	case s.State == RelaySweeping:
 		found(Degraded, "wait: the relay publishes them before it goes on", "events may have gone past the slot: %s", s.Sweep)
-	case s.State == RelayNone && s.Standbys > 0:
-		found(Degraded, "the log of the one that stands by says why it does not take over", "no relay is active on slot %s, and %d stand by", s.Slot, s.Standbys)
+	case s.State == RelayNone && standbys > 0:
+		found(Degraded, "the log of the one that stands by says why it does not take over", "no relay is active on slot %s, and %d stand by", s.Slot, standbys)
 	case s.State == RelayNone:
-		found(Degraded, "start restock relay on the "+s.Database+" database", "no relay is active on slot %s", s.Slot)
+		found(Degraded, "start restock relay on the "+database+" database", "no relay is active on slot %s", s.Slot)
+	}
+}
+
+func (s ShardStatus) judgeLeft(l Limits, found tell) {
+	if s.LeftSeconds != nil && seconds(*s.LeftSeconds) < l.SlotLeft {
+		found(Degraded, "find why publishing is behind, or raise max_slot_wal_keep_size", "slot %s will be lost in %s if it does not move", s.Slot, round(seconds(*s.LeftSeconds)))
 	}
 }
 

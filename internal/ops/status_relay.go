@@ -3,12 +3,9 @@ package ops
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/restock-dev/restock/schema"
 )
 
 // States of a relay, as the database shows them.
@@ -19,7 +16,9 @@ const (
 	RelayNone     = "none"     // nobody relays
 )
 
-// RelayStatus is one database's outbox and whoever publishes it.
+// RelayStatus is one database's outbox and whoever publishes it. Where it is split into
+// shards, or they are being changed, what is said of the slot is of all slots together:
+// the worst of each, and Shards has them one by one.
 type RelayStatus struct {
 	Database string `json:"database"`
 	// Error is why it could not be asked, or not wholly: what follows it is 0 then.
@@ -50,6 +49,8 @@ type RelayStatus struct {
 	DrainSeconds *float64 `json:"drainSeconds"`
 	// QuietSeconds is for how long the relay has recorded nothing, null where it never has.
 	QuietSeconds *float64 `json:"quietSeconds"`
+
+	Shards []ShardStatus `json:"shards,omitempty"`
 
 	ParkedEvents  int64 `json:"parkedEvents"`
 	ParkedGroups  int64 `json:"parkedGroups"`
@@ -97,61 +98,6 @@ func (s *Status) inTx(ctx context.Context, d StatusDatabase, ask func(context.Co
 	})
 	if err != nil {
 		return fmt.Errorf("ask the %s database: %w", d.Name, err)
-	}
-	return nil
-}
-
-// askSlot asks for the slot and for who holds it. A slot of another name than the
-// database's own is known by its relay's watermark.
-func (s *Status) askSlot(ctx context.Context, tx pgx.Tx, r *RelayStatus) error {
-	var database string
-	var wal int64
-	err := tx.QueryRow(ctx, `SELECT current_database(), coalesce((SELECT slot FROM watermarks ORDER BY recorded_at DESC LIMIT 1), ''),
-		pg_current_wal_lsn() - '0/0'`).Scan(&database, &r.Slot, &wal)
-	if err != nil {
-		return err
-	}
-	if r.Slot == "" {
-		r.Slot = schema.SlotName(database)
-	}
-	var streaming, locked bool
-	var safe *int64
-	var confirmed, restart int64
-	err = tx.QueryRow(ctx, `SELECT coalesce(s.active, false), coalesce(s.wal_status, CASE WHEN s.slot_name IS NULL THEN 'missing' ELSE 'lost' END),
-			coalesce(s.confirmed_flush_lsn, '0/0')::text, coalesce(s.restart_lsn, '0/0')::text,
-			coalesce(s.confirmed_flush_lsn - '0/0', 0), coalesce(s.restart_lsn - '0/0', 0), s.safe_wal_size,
-			coalesce(w.sweep, ''), extract(epoch FROM clock_timestamp() - w.recorded_at)::float8, holder.pid IS NOT NULL,
-			(SELECT count(*) FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = left($1 || '_guard', 63)
-				AND a.pid IS DISTINCT FROM holder.pid)
-		FROM (SELECT) AS one
-		LEFT JOIN pg_replication_slots s ON s.slot_name = $1
-		LEFT JOIN watermarks w ON w.slot = $1
-		LEFT JOIN LATERAL (SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
-			WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-			AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('restock:relay:' || $1, 0) LIMIT 1) holder ON true`, r.Slot).
-		Scan(&streaming, &r.SlotState, &r.Confirmed, &r.Restart, &confirmed, &restart, &safe, &r.Sweep, &r.QuietSeconds, &locked, &r.Standbys)
-	if err != nil {
-		return err
-	}
-	switch {
-	case streaming:
-		r.State = RelayActive
-	case locked && r.Sweep != "":
-		r.State = RelaySweeping
-	case locked:
-		r.State = RelayStarting
-	default:
-		r.State = RelayNone
-	}
-	o := s.wal[r.Database].Foresee(schema.SlotSample{At: time.Now(), WAL: wal, Restart: restart, Confirmed: confirmed, Safe: safe, Status: r.SlotState})
-	r.LagBytes, r.RetainedBytes, r.WALBytesPerSecond = o.Lag, o.Retained, o.Rate
-	if !math.IsInf(o.Bytes, 1) {
-		bytes := int64(o.Bytes)
-		r.LeftBytes = &bytes
-	}
-	if o.Left != schema.Forever {
-		seconds := o.Left.Seconds()
-		r.LeftSeconds = &seconds
 	}
 	return nil
 }

@@ -263,3 +263,32 @@ func TestStatusReadsNoOldDayTwice(t *testing.T) {
 	require.Zero(t, w.look(s).Relays[0].Unpublished, "the day is settled")
 	require.EqualValues(t, 1, w.look(w.status(ops.Limits{})).Relays[0].Unpublished)
 }
+
+// TestStatusOfShards: each slot of a split outbox is seen, also one that a change of the
+// shards has left behind, and what is said of the database is the worst of them.
+func TestStatusOfShards(t *testing.T) {
+	w := setup(t)
+	base := w.slot()
+	w.exec(`INSERT INTO shards (slot, relay, publication, first_bucket, last_bucket, state)
+		VALUES ($1 || '_1_of_2', $1, 'p1', 0, 127, 'serving'), ($1 || '_2_of_2', $1, 'p2', 128, 255, 'serving'), ($1, $1, 'restock_outbox', 0, 255, 'leaving')`, base)
+	w.exec(`SELECT pg_create_logical_replication_slot($1 || '_1_of_2', 'pgoutput')`, base)
+	w.Cleanup(func() {
+		_, err := w.owner.Exec(context.Background(), `SELECT pg_drop_replication_slot($1 || '_1_of_2')`, base)
+		require.NoError(w, err)
+	})
+	w.exec(`SELECT pg_advisory_lock(hashtextextended('restock:relay:' || $1 || '_1_of_2', 0))`, base)
+	r := w.look(w.status(ops.Limits{}))
+	require.Len(t, r.Relays, 1)
+	relay := r.Relays[0]
+	require.Len(t, relay.Shards, 3)
+	require.Equal(t, []string{ops.RelayStarting, ops.RelayNone}, []string{relay.Shards[0].State, relay.Shards[1].State})
+	require.Equal(t, []string{ops.ShardServing, ops.ShardServing, ops.ShardLeaving}, []string{relay.Shards[0].Place, relay.Shards[1].Place, relay.Shards[2].Place})
+	require.Equal(t, base, relay.Slot)
+	require.Equal(t, ops.RelayNone, relay.State, "the worst")
+	require.Equal(t, "missing", relay.SlotState, "the worst")
+	require.Equal(t, relay.Shards[2].RetainedBytes, relay.RetainedBytes, "the most, which is that of the slot left behind")
+	require.Contains(t, concerns(r), "slot "+base+"_2_of_2 is missing")
+	require.Contains(t, concerns(r), "no relay is active on slot "+base+"_2_of_2")
+	require.Contains(t, concerns(r), "the shards are being changed, and slot "+base+" keeps WAL meanwhile")
+	require.NotContains(t, concerns(r), "no relay is active on slot "+base+"\n")
+}

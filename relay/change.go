@@ -1,0 +1,494 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/restock-dev/restock/internal/service"
+)
+
+// ShardsChange splits an outbox into another number of shards while its relays run.
+//
+// The new slots are made first, beside the old ones, which the relays go on to publish.
+// Once all that was committed before the last new slot is published and recorded, the
+// relays are asked to leave, and with the lock of every old slot held the new shards
+// take the place of the old ones, in one transaction. A relay then streams from a new
+// slot, and finds in the ledger what was published of it already. So no event is passed
+// over, and none of a group is sent by one relay before another has sent the earlier ones.
+type ShardsChange struct {
+	// DSN is the database, as its owner, who may make slots.
+	DSN string
+	// Slot and Publication are those that the relays are started with.
+	Slot, Publication string
+	// Shards is how many there are to be, 1 to MaxShards.
+	Shards int
+	// SlotTimeout is how long making a slot waits for open transactions. Default 1 min.
+	SlotTimeout time.Duration
+	// Wait is how long the relays may take until they have published what was committed
+	// before. Default 10 min.
+	Wait time.Duration
+	// Pause is how long the relays may take to leave, while nothing is published, and as
+	// long again the rest of the change. Default 30 s.
+	Pause time.Duration
+	// Say is told each step. None if nil.
+	Say func(what string)
+
+	conn *pgx.Conn
+	step func(conn *pgx.Conn, name string) // for tests
+}
+
+func (c ShardsChange) reached(step string) {
+	if c.step != nil {
+		c.step(c.conn, step)
+	}
+}
+
+// shardsPlan is what the table shards holds.
+type shardsPlan struct {
+	serving, coming, leaving []Shard
+}
+
+// Run carries the change out, and returns when the old slots are gone. Cut off anywhere
+// it leaves the outbox published by the old shards or by the new ones; run again, it
+// goes on. With the present number of shards a change that was begun is given up.
+func (c ShardsChange) Run(ctx context.Context) error {
+	setDefault(&c.SlotTimeout, time.Minute)
+	setDefault(&c.Wait, 10*time.Minute)
+	setDefault(&c.Pause, 30*time.Second)
+	if c.Say == nil {
+		c.Say = func(string) {}
+	}
+	if c.Shards < 1 || c.Shards > MaxShards {
+		return refusal("%d shards: there may be 1 to %d", c.Shards, MaxShards)
+	}
+	pc, err := pgx.ParseConfig(c.DSN)
+	if err != nil {
+		return fmt.Errorf("parse the database address: %w", err)
+	}
+	// Frozen or cut off while it holds the locks, this must not keep the relays away.
+	for _, idle := range []string{"idle_session_timeout", "idle_in_transaction_session_timeout"} {
+		pc.RuntimeParams[idle] = strconv.FormatInt(2*c.Pause.Milliseconds(), 10)
+	}
+	noticeDeadPeers(&pc.Config, 2*c.Pause)
+	conn, err := pgx.ConnectConfig(ctx, pc)
+	if err != nil {
+		return fmt.Errorf("change the shards: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	c.conn = conn
+	var alone bool
+	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('restock:shards:' || $1, 0))`, c.Slot).Scan(&alone); err != nil {
+		return fmt.Errorf("change the shards: %w", err)
+	}
+	if !alone {
+		return refusal("somebody else is changing the shards of %s", c.Slot)
+	}
+	if err := c.run(ctx); err != nil {
+		return fmt.Errorf("change the shards of %s: %w", c.Slot, err)
+	}
+	return nil
+}
+
+func (c ShardsChange) run(ctx context.Context) error {
+	plan, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	if len(plan.leaving) > 0 { // of a change that was cut off at its end
+		if err := c.clear(ctx, plan.leaving, "leaving"); err != nil {
+			return err
+		}
+	}
+	wanted := split(c.Slot, c.Publication, c.Shards)
+	switch {
+	case slices.Equal(plan.serving, wanted):
+		return c.clear(ctx, plan.coming, "coming")
+	case len(plan.coming) > 0 && !slices.Equal(plan.coming, wanted):
+		return refusal("a change to %d shards is under way: restock shards %d goes on with it, restock shards %d gives it up",
+			len(plan.coming), len(plan.coming), len(plan.serving))
+	}
+	if err := c.fit(ctx, plan.serving); err != nil {
+		return err
+	}
+	if len(plan.coming) == 0 {
+		if err := c.plan(ctx, plan.serving, wanted); err != nil {
+			return err
+		}
+		c.reached("planned")
+	}
+	if err := c.makeSlots(ctx, wanted); err != nil {
+		return err
+	}
+	c.reached("slots made")
+	if err := c.drain(ctx, plan.serving); err != nil {
+		return err
+	}
+	c.reached("drained")
+	if err := c.advance(ctx, plan.serving, wanted); err != nil {
+		return err
+	}
+	if err := c.handOver(ctx, plan.serving, wanted); err != nil {
+		return err
+	}
+	c.reached("handed over")
+	return c.clear(ctx, plan.serving, "leaving")
+}
+
+// read reads the plan. An outbox that was never split is one shard.
+func (c ShardsChange) read(ctx context.Context) (p shardsPlan, err error) {
+	if p.serving, _, err = readShards(ctx, c.conn, c.Slot, c.Publication); err != nil {
+		return p, err
+	}
+	for state, to := range map[string]*[]Shard{"coming": &p.coming, "leaving": &p.leaving} {
+		rows, err := c.conn.Query(ctx, `SELECT slot, publication, first_bucket::int, last_bucket::int FROM shards
+			WHERE relay = $1 AND state = $2 ORDER BY first_bucket`, c.Slot, state)
+		if err != nil {
+			return p, fmt.Errorf("read the shards: %w", err)
+		}
+		if *to, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Shard]); err != nil {
+			return p, fmt.Errorf("read the shards: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// gathering is how long relays may take to be there: one that has just left a shard
+// connects anew.
+const gathering = 3 * time.Second
+
+// fit refuses where the change could not end, or would leave a shard to nobody.
+func (c ShardsChange) fit(ctx context.Context, serving []Shard) error {
+	var filled bool
+	err := c.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger
+		WHERE tgrelid = 'outbox'::regclass AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A'))`).Scan(&filled)
+	if err != nil {
+		return err
+	}
+	if !filled {
+		return refusal("the trigger outbox_bucket is missing or disabled, so that rows have no bucket: ALTER TABLE outbox ENABLE TRIGGER outbox_bucket, or restock migrate")
+	}
+	if err := c.noReplay(ctx, c.conn); err != nil {
+		return err
+	}
+	needed, relays := max(len(serving), c.Shards), 0
+	for end := time.Now().Add(gathering); ; {
+		err := c.conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = left($1 || '_guard', 63)`, c.Slot).Scan(&relays)
+		if err != nil || relays >= needed {
+			return err
+		}
+		if time.Now().After(end) {
+			return refusal("%d relays run, and %d shards need one each: start more restock relay with slot %s, one more than there are shards if one is to stand by",
+				relays, needed, c.Slot)
+		}
+		if err := service.Sleep(ctx, drainEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// noReplay refuses while a replay runs: how far it is, is known by shard.
+func (c ShardsChange) noReplay(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) error {
+	var id *string
+	err := db.QueryRow(ctx, `SELECT min(id::text) FROM replays WHERE state = 'running'`).Scan(&id)
+	if err == nil && id != nil {
+		return refusal("replay %s is running: wait for its end (restock replay show %s), or restock replay cancel %s and resume it after", *id, *id, *id)
+	}
+	return err
+}
+
+// plan notes the new shards, none of whose slots may be there yet.
+func (c ShardsChange) plan(ctx context.Context, serving, wanted []Shard) error {
+	var taken *string
+	names := make([]string, len(wanted))
+	for i, s := range wanted {
+		names[i] = s.Slot
+	}
+	if err := c.conn.QueryRow(ctx, `SELECT string_agg(slot_name, ', ') FROM pg_replication_slots WHERE slot_name = ANY($1)`, names).Scan(&taken); err != nil {
+		return err
+	}
+	if taken != nil {
+		return refusal("slot %s is there already, and is nobody's that is known of: SELECT pg_drop_replication_slot it if nobody needs it", *taken)
+	}
+	return pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+		for state, shards := range map[string][]Shard{"serving": serving, "coming": wanted} {
+			for _, s := range shards {
+				_, err := tx.Exec(ctx, `INSERT INTO shards (slot, relay, publication, first_bucket, last_bucket, state)
+					VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`, s.Slot, c.Slot, s.Publication, s.First, s.Last, state)
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// makeSlots makes the publications, and then the slots, that are not there.
+func (c ShardsChange) makeSlots(ctx context.Context, wanted []Shard) error {
+	for _, s := range wanted {
+		if _, err := repairPublication(ctx, c.conn, s); err != nil {
+			return err
+		}
+	}
+	c.reached("publications made")
+	for _, s := range wanted {
+		state, err := readSlot(ctx, c.conn, s.Slot)
+		if err != nil {
+			return err
+		}
+		if state.exists && state.lost == "" {
+			continue
+		}
+		c.Say("making slot " + s.Slot)
+		if err := makeSlot(ctx, c.conn, s.Slot, c.SlotTimeout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drainEvery is how often it is looked how far the relays are.
+const drainEvery = 100 * time.Millisecond
+
+// drain waits until the relays have dealt with all that was committed until now, which
+// is all that the new slots do not bring.
+func (c ShardsChange) drain(ctx context.Context, serving []Shard) error {
+	var fence pglogrepl.LSN
+	// The message moves a slot on which nothing else happens.
+	err := c.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text FROM pg_logical_emit_message(true, 'restock:shards', '')`).Scan(&fence)
+	if err != nil {
+		return err
+	}
+	c.Say("waiting until all that was committed before " + fence.String() + " is published")
+	for end := time.Now().Add(c.Wait); ; {
+		at, behind, err := c.drained(ctx, serving)
+		if err == nil && at < fence && time.Now().After(end) {
+			err = fmt.Errorf("after %s %s: see restock status; restock shards %d goes on, restock shards %d gives the change up", c.Wait, behind, c.Shards, len(serving))
+		}
+		if err != nil || at >= fence {
+			return err
+		}
+		if err := service.Sleep(ctx, drainEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// drained is the position up to which the relays have dealt with everything, and which
+// slot holds it back. A relay promises a position when it has dealt with all below; what
+// the slot alone says may be another's doing.
+func (c ShardsChange) drained(ctx context.Context, serving []Shard) (least pglogrepl.LSN, behind string, err error) {
+	for _, s := range serving {
+		mark, err := readWatermark(ctx, c.conn, s.Slot)
+		if err != nil {
+			return 0, "", err
+		}
+		state, err := readSlot(ctx, c.conn, s.Slot)
+		at := min(mark.promised, state.confirmed)
+		why := fmt.Sprintf("slot %s is at %s", s.Slot, at)
+		switch {
+		case err != nil:
+			return 0, "", err
+		case !state.exists || state.lost != "":
+			at, why = 0, fmt.Sprintf("slot %s is lost", s.Slot)
+		case mark.sweep != "":
+			at, why = 0, fmt.Sprintf("slot %s is not swept yet (%s)", s.Slot, mark.sweep)
+		}
+		if behind == "" || at < least {
+			least, behind = at, why
+		}
+	}
+	return least, behind, nil
+}
+
+// advance moves the new slots to what is dealt with, so that their relays have the less
+// to look up when they begin.
+func (c ShardsChange) advance(ctx context.Context, serving, wanted []Shard) error {
+	at, _, err := c.drained(ctx, serving)
+	if err != nil {
+		return err
+	}
+	for _, s := range wanted {
+		_, err := c.conn.Exec(ctx, `SELECT pg_replication_slot_advance(slot_name, $2::text::pg_lsn) FROM pg_replication_slots
+			WHERE slot_name = $1 AND confirmed_flush_lsn < $2::text::pg_lsn`, s.Slot, at.String())
+		if err != nil {
+			return fmt.Errorf("advance slot %s: %w", s.Slot, err)
+		}
+	}
+	return nil
+}
+
+// handOver has the new shards served in place of the old ones.
+func (c ShardsChange) handOver(ctx context.Context, serving, wanted []Shard) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*c.Pause)
+	defer cancel()
+	began := time.Now()
+	if err := c.pause(ctx, serving); err != nil {
+		return errors.Join(err, c.resume(ctx))
+	}
+	c.reached("left")
+	err := c.advance(ctx, serving, wanted)
+	if err == nil {
+		err = pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error { return c.swap(ctx, tx, serving, wanted) })
+	}
+	if err == nil {
+		c.Say(fmt.Sprintf("%d shards in place of %d; the relays were asked to leave for %s", len(wanted), len(serving), time.Since(began).Round(time.Millisecond)))
+	} else {
+		err = errors.Join(err, c.resume(ctx))
+	}
+	return errors.Join(err, c.unlock(ctx, serving))
+}
+
+// pause asks the relays to leave, and returns with the locks of all their slots held.
+func (c ShardsChange) pause(ctx context.Context, serving []Shard) error {
+	_, err := c.conn.Exec(ctx, `UPDATE shards SET paused_until = clock_timestamp() + $2::interval WHERE relay = $1 AND state = 'serving'`, c.Slot, c.Pause)
+	if err != nil {
+		return err
+	}
+	if _, err := c.conn.Exec(ctx, "NOTIFY "+shardsChannel); err != nil {
+		return err
+	}
+	c.reached("paused")
+	end := time.Now().Add(c.Pause)
+	for _, s := range serving {
+		for {
+			held, err := tryLock(ctx, c.conn, s.Slot)
+			if err == nil && !held && time.Now().After(end) {
+				err = fmt.Errorf("the relay of slot %s has not left it within %s, and goes on: see its log for what it waits for, SNS or the ledger", s.Slot, c.Pause)
+			}
+			if err != nil {
+				return errors.Join(err, c.unlock(ctx, serving))
+			}
+			if held {
+				break
+			}
+			if err := service.Sleep(ctx, 10*time.Millisecond); err != nil {
+				return errors.Join(err, c.unlock(ctx, serving))
+			}
+		}
+	}
+	return nil
+}
+
+// resume takes the pause back.
+func (c ShardsChange) resume(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+	defer cancel()
+	if c.conn.IsClosed() { // it ends by itself
+		return nil
+	}
+	_, err := c.conn.Exec(ctx, `UPDATE shards SET paused_until = NULL WHERE relay = $1`, c.Slot)
+	if err == nil {
+		_, err = c.conn.Exec(ctx, "NOTIFY "+shardsChannel)
+	}
+	return err
+}
+
+func (c ShardsChange) unlock(ctx context.Context, serving []Shard) error {
+	if c.conn.IsClosed() { // the locks went with it
+		return nil
+	}
+	for _, s := range serving {
+		if err := unlock(context.WithoutCancel(ctx), c.conn, s.Slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swap writes down that the new shards are served. Nobody publishes meanwhile: whatever
+// is published is in the ledger, and stands below where the WAL is now.
+func (c ShardsChange) swap(ctx context.Context, tx pgx.Tx, serving, wanted []Shard) error {
+	if err := c.noReplay(ctx, tx); err != nil {
+		return err
+	}
+	for _, s := range wanted {
+		p, err := readPublication(ctx, tx.Conn(), s)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `INSERT INTO watermarks AS w (slot, system_identifier, timeline, recorded_lsn, confirm_lsn, publication)
+			SELECT s.slot_name, o.system_identifier, o.timeline, pg_current_wal_insert_lsn(), s.confirmed_flush_lsn, $3
+			FROM pg_replication_slots s, watermarks o WHERE s.slot_name = $1 AND s.wal_status IS DISTINCT FROM 'lost' AND o.slot = $2
+			ON CONFLICT (slot) DO UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+				recorded_lsn = excluded.recorded_lsn, confirm_lsn = excluded.confirm_lsn, publication = excluded.publication, sweep = NULL`,
+			s.Slot, serving[0].Slot, string(p.id))
+		if err == nil && tag.RowsAffected() != 1 {
+			err = fmt.Errorf("slot %s was lost meanwhile: run this again", s.Slot)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range serving { // a relay of before there were shards refuses to run without it
+		if _, err := tx.Exec(ctx, `DROP PUBLICATION IF EXISTS `+pgx.Identifier{s.Publication}.Sanitize()); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM replay_shards`) // what they say is of the old shards
+	if err == nil {
+		_, err = tx.Exec(ctx, `UPDATE shards SET paused_until = NULL, state = CASE state WHEN 'coming' THEN 'serving' ELSE 'leaving' END WHERE relay = $1`, c.Slot)
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, "NOTIFY "+shardsChannel)
+	}
+	return err
+}
+
+// clear removes shards that nobody serves, with their slots.
+func (c ShardsChange) clear(ctx context.Context, shards []Shard, state string) error {
+	var slots []string
+	for _, s := range shards {
+		if err := c.dropSlot(ctx, s.Slot); err != nil {
+			return err
+		}
+		c.reached("slot dropped")
+		err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+			for _, sql := range []string{`DELETE FROM watermarks WHERE slot = $1`, `DELETE FROM shards WHERE slot = $1`} {
+				if _, err := tx.Exec(ctx, sql, s.Slot); err != nil {
+					return err
+				}
+			}
+			_, err := tx.Exec(ctx, `DROP PUBLICATION IF EXISTS `+pgx.Identifier{s.Publication}.Sanitize())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		slots = append(slots, s.Slot)
+	}
+	if len(slots) > 0 {
+		c.Say(state + " slots dropped: " + strings.Join(slots, ", "))
+	}
+	return nil
+}
+
+// dropSlot waits a little for the server to notice that the slot's relay is gone.
+func (c ShardsChange) dropSlot(ctx context.Context, slot string) error {
+	for end := time.Now().Add(c.Pause); ; {
+		_, err := c.conn.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1`, slot)
+		if err == nil || !isInUse(err) || time.Now().After(end) {
+			return err
+		}
+		if err := service.Sleep(ctx, drainEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func isInUse(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "55006" // object_in_use
+}
