@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -75,12 +76,12 @@ func TestRecordsApart(t *testing.T) {
 		commit(1)
 		entries, _ := w.told()
 		require.Equal(t, []int{1}, entries, "at once")
-		time.Sleep(5 * time.Millisecond)
+		require.NoError(t, service.Sleep(t.Context(), 5*time.Millisecond))
 		commit(2)
 		commit(3)
 		entries, _ = w.told()
 		require.Equal(t, []int{1}, entries, "too soon")
-		time.Sleep(time.Hour)
+		require.NoError(t, service.Sleep(t.Context(), time.Hour))
 		synctest.Wait()
 		entries, at := w.told()
 		require.Equal(t, []int{1, 5}, entries, "together")

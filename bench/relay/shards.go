@@ -98,14 +98,14 @@ func (f *fleet) rates(ctx context.Context, o options, inFlight int) error {
 	return nil
 }
 
-// drained is what a backlog took: by the clock, and of processors in the walsenders and
+// emptied is what a backlog took: by the clock, and of processors in the walsenders and
 // in the processes that write the ledger.
-type drained struct {
+type emptied struct {
 	took, senders, others time.Duration
 	calls                 int64 // of SNS
 }
 
-func (f *fleet) drain(ctx context.Context, n, rows, inFlight int) (d drained, err error) {
+func (f *fleet) drain(ctx context.Context, n, rows, inFlight int) (d emptied, err error) {
 	stop, err := f.start(ctx, 4, inFlight, nil)
 	if err != nil {
 		return d, err
