@@ -77,7 +77,7 @@ func (c *crew) replace(i int) {
 // reshard is the change to n shards.
 func (o *outbox) reshard(n int) relay.ShardsChange {
 	return relay.ShardsChange{
-		DSN: o.pg.DSN(o.database), Slot: o.slot, Publication: schema.Publication, Shards: n, Pause: 3 * time.Second, Wait: patience,
+		DSN: o.pg.DSN(o.database), Slot: o.slot, Publication: schema.Publication, Shards: n, Pause: patience, Wait: patience,
 		Say: func(what string) { o.t.Log(what) },
 	}
 }
@@ -111,13 +111,17 @@ func (o *outbox) cutOff(n int, at func(step string), steps ...string) {
 		if last == "paused" || last == "left" {
 			change.Pause = time.Second // after which the relays go on by themselves
 		}
-		err := change.Steps(func(conn *pgx.Conn, step string) {
+		run := change.Steps(func(conn *pgx.Conn, step string) {
 			if step == last && !cut {
 				cut = true
 				at(step)
 				_ = conn.PgConn().Conn().Close() // as if it had been killed
 			}
-		}).Run(o.ctx)
+		}).Run
+		err := run(o.ctx)
+		for err != nil && !cut { // the relays of a slow machine take longer to leave
+			err = run(o.ctx)
+		}
 		if !cut { // there was nothing left to do for it
 			require.NoError(o.t, err)
 			continue
