@@ -69,6 +69,10 @@ func withPassword(dsn, password string) (string, error) {
 	if err != nil || u.User.Username() == "" {
 		return "", errors.New("a password goes with a connection string that is a URL and names its user, as in postgres://user@host/database")
 	}
+	if query := u.Query(); query.Has("password") { // it would count
+		query.Del("password")
+		u.RawQuery = query.Encode()
+	}
 	u.User = url.UserPassword(u.User.Username(), password)
 	return u.String(), nil
 }

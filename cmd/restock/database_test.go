@@ -14,6 +14,7 @@ func TestPasswordApart(t *testing.T) {
 	t.Parallel()
 	for _, dsn := range []string{
 		"postgres://restock_api@db.example:5433/store?sslmode=require", "postgresql://restock_api:old@db.example:5433/store?sslmode=require",
+		"postgres://restock_api@db.example:5433/store?password=old&sslmode=require",
 		"host=db.example port=5433 user=restock_api dbname=store sslmode=require",
 	} {
 		for _, password := range []string{"plain", `p@ss:/?#[]%20&=+ '"\`, "비밀"} {
