@@ -260,7 +260,7 @@ func (tf *terraform) switched() {
 	tf.output("databases", &databases)
 	for _, d := range databases {
 		for _, arn := range d.SecretARNs {
-			tf.moto.json("secretsmanager", "secretsmanager.PutSecretValue", map[string]string{"SecretId": arn, "SecretString": "p@ss/word"})
+			tf.moto.json("secretsmanager", "secretsmanager.PutSecretValue", map[string]string{"SecretId": arn, "SecretString": "p@ss w+rd"})
 		}
 	}
 	for _, name := range []string{"callback-secrets", "marketing-secrets"} {
@@ -273,7 +273,8 @@ func (tf *terraform) switched() {
 	tf.variables = maps.Clone(variables)
 	tf.variables["consumer_runtime"], tf.variables["lambda_package"] = "lambda", function
 	tf.variables["replica"], tf.variables["owner_secret_arns"] = true, map[string]string{"store": "restock/marketing-secrets", "customers": "restock/marketing-secrets"}
-	out := tf.run("plan")
+	out := tf.run("plan", "-out=switched")
+	require.Contains(tf.t, tf.run("show", "-json", "switched"), "postgres://restock_consumers:p%40ss%20w%2Brd@")
 	for _, name := range append(consumerNames(), "stock-increase") {
 		require.Contains(tf.t, out, fmt.Sprintf(`module.compute.aws_lambda_function.function[%q] will be created`, name))
 	}
