@@ -81,12 +81,21 @@ func migrate(ctx context.Context, dsn, own, other string) ([]string, error) {
 	return applied, nil
 }
 
-// withHint adds the mend that a migration itself states, which the driver
-// leaves out of the error's text.
+// lockTimeout is Postgres's code for a lock that was not had in time.
+const lockTimeout = "55P03"
+
+// withHint adds the mend: that which a migration itself states, which the driver leaves
+// out of the error's text, or what to do about a lock that it did not wait for.
 func withHint(err error) error {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Hint != "" {
+	switch {
+	case !errors.As(err, &pg):
+		return err
+	case pg.Hint != "":
 		return fmt.Errorf("%w. %s", err, pg.Hint)
+	case pg.Code == lockTimeout:
+		return fmt.Errorf("%w. A transaction that has been open for long holds the table, and waiting for it would hold up everybody: "+
+			"SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start shows it. When it has ended, run restock migrate again", err)
 	}
 	return err
 }

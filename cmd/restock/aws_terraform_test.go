@@ -63,6 +63,25 @@ func TestTerraformRoles(t *testing.T) {
 	}, databaseRoles(t))
 }
 
+// TestTerraformPaths: the load balancer lets through what the API says that it serves, but
+// not the probes, nor its metrics.
+func TestTerraformPaths(t *testing.T) {
+	t.Parallel()
+	list := regexp.MustCompile(`path_pattern \{\s+values = (\[.*\])`).FindStringSubmatch(read(t, filepath.Join(terraformDir, "compute", "network.tf")))
+	require.NotNil(t, list)
+	var patterns []string
+	require.NoError(t, json.Unmarshal([]byte(list[1]), &patterns))
+	served := regexp.MustCompile(`(?m)^  (/\S*):$`).FindAllStringSubmatch(read(t, filepath.Join("..", "..", "api", "openapi.yaml")), -1)
+	require.Greater(t, len(served), 5)
+	for _, p := range served {
+		passes := slices.ContainsFunc(patterns, func(pattern string) bool {
+			start, any := strings.CutSuffix(pattern, "*")
+			return pattern == p[1] || any && strings.HasPrefix(p[1], start)
+		})
+		require.Equal(t, !slices.Contains([]string{"/healthz", "/readyz", "/metrics"}, p[1]), passes, p[1])
+	}
+}
+
 // TestTerraformExamples: each module is part of an example, and with them validated; each
 // file is formatted; each input and output says what it is.
 func TestTerraformExamples(t *testing.T) {
@@ -241,7 +260,7 @@ func (tf *terraform) switched() {
 	tf.output("databases", &databases)
 	for _, d := range databases {
 		for _, arn := range d.SecretARNs {
-			tf.moto.json("secretsmanager", "secretsmanager.PutSecretValue", map[string]string{"SecretId": arn, "SecretString": "p@ss/word"})
+			tf.moto.json("secretsmanager", "secretsmanager.PutSecretValue", map[string]string{"SecretId": arn, "SecretString": "p@ss w+rd"})
 		}
 	}
 	for _, name := range []string{"callback-secrets", "marketing-secrets"} {
@@ -254,7 +273,8 @@ func (tf *terraform) switched() {
 	tf.variables = maps.Clone(variables)
 	tf.variables["consumer_runtime"], tf.variables["lambda_package"] = "lambda", function
 	tf.variables["replica"], tf.variables["owner_secret_arns"] = true, map[string]string{"store": "restock/marketing-secrets", "customers": "restock/marketing-secrets"}
-	out := tf.run("plan")
+	out := tf.run("plan", "-out=switched")
+	require.Contains(tf.t, tf.run("show", "-json", "switched"), "postgres://restock_consumers:p%40ss%20w%2Brd@")
 	for _, name := range append(consumerNames(), "stock-increase") {
 		require.Contains(tf.t, out, fmt.Sprintf(`module.compute.aws_lambda_function.function[%q] will be created`, name))
 	}

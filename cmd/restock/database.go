@@ -52,17 +52,26 @@ func (f *databasesFlags) AfterApply() (err error) {
 }
 
 // withPassword puts a password into a connection string, a URL or one of keywords. No
-// error of it shows either.
+// error of it, and none of who parses what it returns, shows the password.
 func withPassword(dsn, password string) (string, error) {
 	switch {
 	case dsn == "" || password == "":
 		return dsn, nil
 	case !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://"):
+		// What is wrong with the rest is told here: of a quoted password pgx would show all
+		// that is behind a quote or a blank.
+		if _, err := pgxpool.ParseConfig(dsn); err != nil {
+			return "", err
+		}
 		return dsn + " password='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'", nil
 	}
 	u, err := url.Parse(dsn)
 	if err != nil || u.User.Username() == "" {
 		return "", errors.New("a password goes with a connection string that is a URL and names its user, as in postgres://user@host/database")
+	}
+	if query := u.Query(); query.Has("password") { // it would count
+		query.Del("password")
+		u.RawQuery = query.Encode()
 	}
 	u.User = url.UserPassword(u.User.Username(), password)
 	return u.String(), nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +14,7 @@ func TestPasswordApart(t *testing.T) {
 	t.Parallel()
 	for _, dsn := range []string{
 		"postgres://restock_api@db.example:5433/store?sslmode=require", "postgresql://restock_api:old@db.example:5433/store?sslmode=require",
+		"postgres://restock_api@db.example:5433/store?password=old&sslmode=require",
 		"host=db.example port=5433 user=restock_api dbname=store sslmode=require",
 	} {
 		for _, password := range []string{"plain", `p@ss:/?#[]%20&=+ '"\`, "비밀"} {
@@ -26,6 +28,11 @@ func TestPasswordApart(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, dsn, got)
 	}
+	for _, dsn := range []string{"host=db.example sslmode=any", "host=db.example pool_max_conns=many", "host='db.example"} {
+		_, err := withPassword(dsn, `it's a secret`)
+		require.ErrorContains(t, err, "db.example")
+		require.NotContains(t, err.Error(), "secret")
+	}
 	for _, dsn := range []string{"postgres://db.example/store", "postgres://%zz@db.example/store"} {
 		_, err := withPassword(dsn, "secret")
 		require.ErrorContains(t, err, "names its user")
@@ -33,7 +40,8 @@ func TestPasswordApart(t *testing.T) {
 	}
 }
 
-// TestPasswordsByVariable: a part's own and the two of a command that needs both.
+// TestPasswordsByVariable: a part's own and the two of a command that needs both, and every
+// command that is given a database takes its password apart.
 func TestPasswordsByVariable(t *testing.T) {
 	for name, value := range map[string]string{
 		"RESTOCK_DATABASE_URL": "postgres://a@h/store", "RESTOCK_DATABASE_PASSWORD": "1",
@@ -51,4 +59,28 @@ func TestPasswordsByVariable(t *testing.T) {
 	_, err = parser.Parse([]string{"api"})
 	require.NoError(t, err)
 	require.Equal(t, "postgres://a:1@h/store", c.API.DatabaseURL)
+	for _, command := range parser.Model.Leaves(false) {
+		flags := map[string]bool{}
+		for _, f := range command.Flags {
+			flags[f.Name] = true
+		}
+		for name := range flags {
+			if of, is := strings.CutSuffix(name, "database-url"); is {
+				require.True(t, flags[of+"database-password"], "%s --%s", command.FullPath(), name)
+			}
+		}
+	}
+	for command, url := range map[string]*string{
+		"dlq": &c.DLQ.List.CustomersDatabaseURL, "parked": &c.Parked.List.CustomersDatabaseURL, "replay": &c.Replay.List.CustomersDatabaseURL,
+	} {
+		_, err = parser.Parse([]string{command, "list"})
+		require.NoError(t, err)
+		require.Equal(t, "postgres://b:2@h/customers", *url)
+	}
+	_, err = parser.Parse([]string{"replenishments", "list"})
+	require.NoError(t, err)
+	require.Equal(t, "postgres://a:1@h/store", c.Replenishments.List.DatabaseURL)
+	_, err = parser.Parse([]string{"load"})
+	require.NoError(t, err)
+	require.Equal(t, "postgres://a:1@h/store", c.Load.AuditURL)
 }

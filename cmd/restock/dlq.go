@@ -30,21 +30,23 @@ type dlqCommand struct {
 
 // dlqFlags are what each of them needs.
 type dlqFlags struct {
-	DatabaseURL          string        `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store's database, as restock_maintenance."`
-	CustomersDatabaseURL string        `env:"RESTOCK_CUSTOMERS_DATABASE_URL" placeholder:"URL" help:"The customers' database, as restock_maintenance: vip and marketing keep their inbox there. Without it those two are left out."`
-	VIPThreshold         int64         `name:"vip-threshold" default:"${vipthreshold}" env:"RESTOCK_VIP_THRESHOLD" help:"Units in one order that make a customer VIP."`
-	Visibility           time.Duration `default:"5m" help:"How long messages stay hidden from others should this command die."`
-	JSON                 bool          `name:"json" help:"Print JSON."`
+	databasesFlags
+	VIPThreshold int64         `name:"vip-threshold" default:"${vipthreshold}" env:"RESTOCK_VIP_THRESHOLD" help:"Units in one order that make a customer VIP."`
+	Visibility   time.Duration `default:"5m" help:"How long messages stay hidden from others should this command die."`
+	JSON         bool          `name:"json" help:"Print JSON."`
 }
 
 // open makes the DLQ of the named consumers, or of all that are there where none
 // is named. done closes its connections.
 func (f dlqFlags) open(inv *invocation, names []string) (d *ops.DLQ, done func(), err error) {
+	if f.DatabaseURL == "" {
+		return nil, nil, &setupError{missing("--database-url (the store)", "RESTOCK_DATABASE_URL")}
+	}
 	cfg, err := awsConfig(inv)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, done, err := databasesFlags{DatabaseURL: f.DatabaseURL, CustomersDatabaseURL: f.CustomersDatabaseURL}.databases(inv, "restock_dlq", 8)
+	p, done, err := f.databases(inv, "restock_dlq", 8)
 	if err != nil {
 		return nil, nil, err
 	}

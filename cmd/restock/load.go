@@ -27,7 +27,15 @@ type loadCommand struct {
 	SKU         []string      `name:"sku" placeholder:"SKU" help:"The products. Default: all that the API lists."`
 	Keys        bool          `help:"Send an Idempotency-Key with each checkout, as careful clients do."`
 	AuditURL    string        `name:"audit-database-url" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store's database as restock_maintenance, to audit at the end: every 200 an order, every order an event, stock conserved. Default: no audit."`
-	JSON        bool          `name:"json" help:"Print the result as JSON."`
+	// AuditPassword is as databaseFlag has it.
+	AuditPassword string `name:"audit-database-password" env:"RESTOCK_DATABASE_PASSWORD" placeholder:"PASSWORD" help:"Its password, where that is kept apart from it."`
+	JSON          bool   `name:"json" help:"Print the result as JSON."`
+}
+
+// AfterApply is called by kong.
+func (c *loadCommand) AfterApply() (err error) {
+	c.AuditURL, err = withPassword(c.AuditURL, c.AuditPassword)
+	return err
 }
 
 // Help is what -h says besides the flags.

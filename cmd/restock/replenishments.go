@@ -20,8 +20,8 @@ type replenishmentsCommand struct {
 
 // replenishmentFlags are what each of them needs.
 type replenishmentFlags struct {
-	DatabaseURL string `required:"" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store, as restock_maintenance."`
-	By          string `env:"RESTOCK_OPERATOR,USER" default:"unknown" help:"Who asks; it is kept."`
+	databaseFlag
+	By string `env:"RESTOCK_OPERATOR,USER" default:"unknown" help:"Who asks; it is kept."`
 }
 
 func (f replenishmentFlags) open(inv *invocation, client *sqs.Client, queueURL string) (r *ops.Replenishments, done func(), err error) {

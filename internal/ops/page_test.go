@@ -1,6 +1,7 @@
 package ops_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"testing"
 
@@ -76,6 +77,8 @@ func TestListsComeInParts(t *testing.T) {
 		_, err := replays.List(t.Context(), c)
 		require.ErrorIs(t, err, ops.ErrCursor, "%+v", c)
 	}
+	_, err = parked.List(t.Context(), ops.Cursor{After: base64.RawURLEncoding.EncodeToString([]byte(`["2026-11-23T00:00:00Z","\u0000"]`))})
+	require.ErrorIs(t, err, ops.ErrCursor)
 }
 
 func texts[T any](items []T) (all []string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +46,9 @@ func (p *Parked) List(ctx context.Context, c Cursor) (Page[ParkedGroup], error) 
 	var group *string
 	if err := c.read(&since, &group); err != nil {
 		return Page[ParkedGroup]{}, err
+	}
+	if group != nil && strings.ContainsRune(*group, 0) { // no group has it, and Postgres fails on it
+		return Page[ParkedGroup]{}, ErrCursor
 	}
 	rows, err := p.db.Query(ctx, `WITH open AS (
 			SELECT message_group, count(*) AS events, min(parked_at) AS since, min(place) AS first, bool_or(state = 'sending') AS sending

@@ -77,8 +77,9 @@ resource "aws_lambda_function" "function" {
       { for name in try(each.value.secrets, []) : name => data.aws_secretsmanager_secret_version.function[name].secret_string },
       {
         RESTOCK_CONSUMER = each.key
+        # A blank is no + there.
         RESTOCK_DATABASE_URL = replace(local.url[each.value.database[0]][each.value.database[1]], "@",
-        ":${urlencode(data.aws_secretsmanager_secret_version.function["${each.value.database[0]}/${each.value.database[1]}"].secret_string)}@")
+        ":${replace(urlencode(data.aws_secretsmanager_secret_version.function["${each.value.database[0]}/${each.value.database[1]}"].secret_string), "+", "%20")}@")
       },
     )
   }

@@ -175,7 +175,7 @@ resource "aws_ecs_service" "scaled" {
       container_port   = each.value.port
     }
   }
-  depends_on = [aws_lb_listener.https]
+  depends_on = [aws_lb_listener_rule.api]
   lifecycle {
     ignore_changes = [desired_count]
   }

@@ -99,6 +99,28 @@ resource "aws_lb_listener" "https" {
   tags              = var.tags
 
   default_action {
+    type = "fixed-response"
+    fixed_response {
+      content_type = "text/plain"
+      message_body = "not found"
+      status_code  = "404"
+    }
+  }
+}
+
+# What shoppers and the factory may ask. The probes and /metrics are not among it. A rule
+# has five paths at most.
+resource "aws_lb_listener_rule" "api" {
+  listener_arn = aws_lb_listener.https.arn
+  priority     = 1
+  tags         = var.tags
+
+  condition {
+    path_pattern {
+      values = ["/checkout", "/stock-increase/*", "/orders/*", "/products*", "/openapi.json"]
+    }
+  }
+  action {
     type             = "forward"
     target_group_arn = aws_lb_target_group.api.arn
   }
