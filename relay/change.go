@@ -414,6 +414,11 @@ func (c ShardsChange) swap(ctx context.Context, tx pgx.Tx, serving, wanted []Sha
 	if err := c.noReplay(ctx, tx); err != nil {
 		return err
 	}
+	for _, s := range serving {
+		if err := nothingMissed(ctx, tx.Conn(), s); err != nil {
+			return err
+		}
+	}
 	for _, s := range wanted {
 		p, err := readPublication(ctx, tx.Conn(), s)
 		if err != nil {
@@ -445,6 +450,28 @@ func (c ShardsChange) swap(ctx context.Context, tx pgx.Tx, serving, wanted []Sha
 		_, err = tx.Exec(ctx, "NOTIFY "+shardsChannel)
 	}
 	return err
+}
+
+// nothingMissed refuses while events may have gone past a slot that only its own relay
+// would sweep for: the publication was changed, and the relay had not noticed it, or was
+// not done with it, when it left.
+func nothingMissed(ctx context.Context, conn *pgx.Conn, s Shard) error {
+	mark, err := readWatermark(ctx, conn, s.Slot)
+	if err != nil {
+		return err
+	}
+	p, err := readPublication(ctx, conn, s)
+	if err != nil {
+		return err
+	}
+	why := mark.sweep
+	if why == "" && mark.publication != p.id {
+		why = fmt.Sprintf("publication %s was changed", s.Publication)
+	}
+	if why != "" {
+		return fmt.Errorf("events may have gone past slot %s (%s): its relay publishes them, run this again after that", s.Slot, why)
+	}
+	return nil
 }
 
 // clear removes shards that nobody serves, with their slots.

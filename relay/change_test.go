@@ -268,6 +268,36 @@ func TestShardsWaitForTheirRelays(t *testing.T) {
 	require.Equal(t, want, c.seen.order, "each once, in order")
 }
 
+// TestShardsWaitForASweep: what a changed publication has kept from a slot is found by its
+// relay alone, so the shard is not taken from it before, though it has not noticed yet.
+func TestShardsWaitForASweep(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	c := o.startCrew(2, func(cfg *relay.Config) { cfg.HeartbeatEvery = time.Hour })
+	stop := c.load(1, 5)
+	var missed []uuid.UUID
+	err := o.reshard(2).Steps(func(_ *pgx.Conn, step string) {
+		if step != "drained" {
+			return
+		}
+		o.exec(`ALTER PUBLICATION restock_outbox SET TABLE outbox WHERE (message_group <> 'missed')`)
+		missed = o.commit(event("missed", 10))
+		var past string
+		o.one(&past, `SELECT pg_current_wal_lsn()::text`)
+		o.exec(`ALTER PUBLICATION restock_outbox SET TABLE outbox`)
+		o.eventually("promised", func() bool { return o.count(`watermarks WHERE slot = $1 AND confirm_lsn > $2::text::pg_lsn`, o.slot, past) == 1 })
+		o.eventually("confirmed", func() bool {
+			return o.count(`pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn > $2::text::pg_lsn`, o.slot, past) == 1
+		})
+	}).Run(o.ctx)
+	require.ErrorContains(t, err, "publication restock_outbox was changed")
+	o.shards(2)
+	want := stop()
+	want["missed"] = missed
+	o.settled()
+	require.Equal(t, want, c.seen.order, "each once, in order")
+}
+
 // gated answers for the first event of the group gated only when it may.
 type gated struct {
 	relay.Publisher
