@@ -55,6 +55,7 @@ func (c ShardsChange) reached(step string) {
 // shardsPlan is what the table shards holds.
 type shardsPlan struct {
 	serving, coming, leaving []Shard
+	paused                   bool
 }
 
 // Run carries the change out, and returns when the old slots are gone. Cut off anywhere
@@ -103,6 +104,11 @@ func (c ShardsChange) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if plan.paused { // by a change that was cut off, and nothing could be drained
+		if err := c.resume(ctx); err != nil {
+			return err
+		}
+	}
 	if len(plan.leaving) > 0 { // of a change that was cut off at its end
 		if err := c.clear(ctx, plan.leaving, "leaving"); err != nil {
 			return err
@@ -145,7 +151,7 @@ func (c ShardsChange) run(ctx context.Context) error {
 
 // read reads the plan. An outbox that was never split is one shard.
 func (c ShardsChange) read(ctx context.Context) (p shardsPlan, err error) {
-	if p.serving, _, err = readShards(ctx, c.conn, c.Slot, c.Publication); err != nil {
+	if p.serving, p.paused, err = readShards(ctx, c.conn, c.Slot, c.Publication); err != nil {
 		return p, err
 	}
 	for state, to := range map[string]*[]Shard{"coming": &p.coming, "leaving": &p.leaving} {

@@ -123,11 +123,17 @@ func (o *outbox) cutOff(n int, at func(step string), steps ...string) {
 			continue
 		}
 		require.Error(o.t, err)
-		o.eventually("its session has ended", func() bool {
-			return o.count(`pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = hashtextextended('restock:shards:' || $1, 0)`, o.slot) == 0
-		})
+		o.changeEnded()
 	}
 	o.shards(n)
+}
+
+// changeEnded waits until a change that was cut off has let go of what it held.
+func (o *outbox) changeEnded() {
+	o.t.Helper()
+	o.eventually("its session has ended", func() bool {
+		return o.count(`pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = hashtextextended('restock:shards:' || $1, 0)`, o.slot) == 0
+	})
 }
 
 // load commits events of many groups, each written by one writer alone, so that the
@@ -266,6 +272,33 @@ func TestShardsWaitForTheirRelays(t *testing.T) {
 	o.settled()
 	o.shards(2)
 	require.Equal(t, want, c.seen.order, "each once, in order")
+}
+
+// TestShardsPauseEnds: relays that a change has asked to leave go on when it was cut off,
+// at once where another one is run, and else when the time is over.
+func TestShardsPauseEnds(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.startCrew(2)
+	pause := func(lasts time.Duration) {
+		change := o.reshard(2)
+		change.Pause = lasts
+		err := change.Steps(func(conn *pgx.Conn, step string) {
+			if step == "paused" {
+				_ = conn.PgConn().Conn().Close()
+			}
+		}).Run(o.ctx)
+		require.Error(t, err)
+		o.changeEnded()
+		o.commit(event("a", 10))
+	}
+	pause(time.Second)
+	o.settled()
+	for _, n := range []int{1, 2} { // given up, and gone on with
+		pause(time.Hour)
+		o.shards(n)
+		o.settled()
+	}
 }
 
 // TestShardsWaitForASweep: what a changed publication has kept from a slot is found by its
