@@ -301,6 +301,21 @@ func TestShardsPauseEnds(t *testing.T) {
 	}
 }
 
+// TestShardsGoneAreNotMeasured: a relay that stands by shows no WAL of a slot that was
+// its shard's and is no more.
+func TestShardsGoneAreNotMeasured(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	c := o.startCrew(2)
+	measured := func(r *running) bool { return r.metric(t, "slot_retained_bytes") > 0 }
+	o.shards(2)
+	o.eventually("both are measured", func() bool { return measured(c.relays[0]) && measured(c.relays[1]) })
+	o.shards(1)
+	o.eventually("only the one that relays is", func() bool {
+		return measured(c.relays[0]) == (c.relays[0].Ready(o.ctx) == nil) && measured(c.relays[1]) == (c.relays[1].Ready(o.ctx) == nil)
+	})
+}
+
 // TestShardsWaitForASweep: what a changed publication has kept from a slot is found by its
 // relay alone, so the shard is not taken from it before, though it has not noticed yet.
 func TestShardsWaitForASweep(t *testing.T) {
