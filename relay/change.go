@@ -241,7 +241,8 @@ func (c ShardsChange) plan(ctx context.Context, serving, wanted []Shard) error {
 	})
 }
 
-// makeSlots makes the publications, and then the slots, that are not there.
+// makeSlots makes the publications, and then the slots, that are not there. A slot that
+// was made before its publication would not bring what was under way at that moment.
 func (c ShardsChange) makeSlots(ctx context.Context, wanted []Shard) error {
 	for _, s := range wanted {
 		if _, err := repairPublication(ctx, c.conn, s); err != nil {
@@ -254,7 +255,11 @@ func (c ShardsChange) makeSlots(ctx context.Context, wanted []Shard) error {
 		if err != nil {
 			return err
 		}
-		if state.exists && state.lost == "" {
+		younger, err := publicationYounger(ctx, c.conn, s)
+		if err != nil {
+			return err
+		}
+		if state.exists && state.lost == "" && !younger {
 			continue
 		}
 		c.Say("making slot " + s.Slot)

@@ -128,6 +128,21 @@ func (o *outbox) cutOff(n int, at func(step string), steps ...string) {
 	o.shards(n)
 }
 
+// cutOffAt runs a change that is cut off at a step.
+func (o *outbox) cutOffAt(n int, last string, with ...func(*relay.ShardsChange)) {
+	o.t.Helper()
+	change := o.reshard(n)
+	for _, w := range with {
+		w(&change)
+	}
+	require.Error(o.t, change.Steps(func(conn *pgx.Conn, step string) {
+		if step == last {
+			_ = conn.PgConn().Conn().Close() // as if it had been killed
+		}
+	}).Run(o.ctx))
+	o.changeEnded()
+}
+
 // changeEnded waits until a change that was cut off has let go of what it held.
 func (o *outbox) changeEnded() {
 	o.t.Helper()
@@ -281,15 +296,7 @@ func TestShardsPauseEnds(t *testing.T) {
 	o := newOutbox(t)
 	o.startCrew(2)
 	pause := func(lasts time.Duration) {
-		change := o.reshard(2)
-		change.Pause = lasts
-		err := change.Steps(func(conn *pgx.Conn, step string) {
-			if step == "paused" {
-				_ = conn.PgConn().Conn().Close()
-			}
-		}).Run(o.ctx)
-		require.Error(t, err)
-		o.changeEnded()
+		o.cutOffAt(2, "paused", func(c *relay.ShardsChange) { c.Pause = lasts })
 		o.commit(event("a", 10))
 	}
 	pause(time.Second)
@@ -333,7 +340,9 @@ func TestShardsWaitForASweep(t *testing.T) {
 		var past string
 		o.one(&past, `SELECT pg_current_wal_lsn()::text`)
 		o.exec(`ALTER PUBLICATION restock_outbox SET TABLE outbox`)
-		o.eventually("promised", func() bool { return o.count(`watermarks WHERE slot = $1 AND confirm_lsn > $2::text::pg_lsn`, o.slot, past) == 1 })
+		o.eventually("promised", func() bool {
+			return o.count(`watermarks WHERE slot = $1 AND confirm_lsn > $2::text::pg_lsn`, o.slot, past) == 1
+		})
 		o.eventually("confirmed", func() bool {
 			return o.count(`pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn > $2::text::pg_lsn`, o.slot, past) == 1
 		})
@@ -511,6 +520,22 @@ func sum(relays []*running, t *testing.T, metric string) (n float64) {
 		n += r.metric(t, metric)
 	}
 	return n
+}
+
+// TestShardsMakeASlotAnew: a change that was cut off and is gone on with keeps no slot
+// that it made and whose publication is another since.
+func TestShardsMakeASlotAnew(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.startCrew(2)
+	o.cutOffAt(2, "slots made")
+	o.exec(`DROP PUBLICATION restock_outbox_2_of_2`)
+	var said []string
+	change := o.reshard(2)
+	change.Say = func(what string) { said = append(said, what) }
+	require.NoError(t, change.Run(o.ctx))
+	require.Contains(t, said, "making slot "+o.slot+"_2_of_2")
+	o.requireShards(2)
 }
 
 // TestMigrateKeepsShards: what makes publications and slots makes those of the shards.
