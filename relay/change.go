@@ -174,13 +174,13 @@ const gathering = 3 * time.Second
 // fit refuses where the change could not end, or would leave a shard to nobody.
 func (c ShardsChange) fit(ctx context.Context, serving []Shard) error {
 	var filled bool
-	err := c.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger
-		WHERE tgrelid = 'outbox'::regclass AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A'))`).Scan(&filled)
+	err := c.conn.QueryRow(ctx, `SELECT bool_and(EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A')))
+		FROM (SELECT 'outbox'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'outbox'::regclass AND NOT inhdetachpending) AS of (t)`).Scan(&filled)
 	if err != nil {
 		return err
 	}
 	if !filled {
-		return refusal("the trigger outbox_bucket is missing or disabled, so that rows have no bucket: ALTER TABLE outbox ENABLE TRIGGER outbox_bucket, or restock migrate")
+		return refusal("the trigger outbox_bucket is missing or disabled, on the outbox or a partition of it, so that rows have no bucket: ALTER TABLE outbox ENABLE TRIGGER outbox_bucket, or restock migrate")
 	}
 	if err := c.noReplay(ctx, c.conn); err != nil {
 		return err

@@ -488,6 +488,12 @@ func TestShardsRefused(t *testing.T) {
 	o.exec(`ALTER TABLE outbox DISABLE TRIGGER outbox_bucket`)
 	refused(2, "ENABLE TRIGGER")
 	o.exec(`ALTER TABLE outbox ENABLE TRIGGER outbox_bucket`)
+	var partition string
+	o.one(&partition, `SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'outbox'::regclass`)
+	o.exec(`ALTER TABLE ` + partition + ` DISABLE TRIGGER outbox_bucket`)
+	refused(2, "ENABLE TRIGGER")
+	o.exec(`ALTER TABLE outbox ENABLE TRIGGER outbox_bucket`)
+	require.Zero(t, o.count(`pg_trigger WHERE tgname = 'outbox_bucket' AND tgenabled = 'D'`), "mended")
 	require.NoError(t, o.reshard(1).Run(o.ctx), "it is one already")
 }
 
