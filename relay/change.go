@@ -55,6 +55,7 @@ func (c ShardsChange) reached(step string) {
 // shardsPlan is what the table shards holds.
 type shardsPlan struct {
 	serving, coming, leaving []Shard
+	paused                   bool
 }
 
 // Run carries the change out, and returns when the old slots are gone. Cut off anywhere
@@ -103,6 +104,11 @@ func (c ShardsChange) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if plan.paused { // by a change that was cut off, and nothing could be drained
+		if err := c.resume(ctx); err != nil {
+			return err
+		}
+	}
 	if len(plan.leaving) > 0 { // of a change that was cut off at its end
 		if err := c.clear(ctx, plan.leaving, "leaving"); err != nil {
 			return err
@@ -145,7 +151,7 @@ func (c ShardsChange) run(ctx context.Context) error {
 
 // read reads the plan. An outbox that was never split is one shard.
 func (c ShardsChange) read(ctx context.Context) (p shardsPlan, err error) {
-	if p.serving, _, err = readShards(ctx, c.conn, c.Slot, c.Publication); err != nil {
+	if p.serving, p.paused, err = readShards(ctx, c.conn, c.Slot, c.Publication); err != nil {
 		return p, err
 	}
 	for state, to := range map[string]*[]Shard{"coming": &p.coming, "leaving": &p.leaving} {
@@ -168,13 +174,13 @@ const gathering = 3 * time.Second
 // fit refuses where the change could not end, or would leave a shard to nobody.
 func (c ShardsChange) fit(ctx context.Context, serving []Shard) error {
 	var filled bool
-	err := c.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger
-		WHERE tgrelid = 'outbox'::regclass AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A'))`).Scan(&filled)
+	err := c.conn.QueryRow(ctx, `SELECT bool_and(EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A')))
+		FROM (SELECT 'outbox'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'outbox'::regclass AND NOT inhdetachpending) AS of (t)`).Scan(&filled)
 	if err != nil {
 		return err
 	}
 	if !filled {
-		return refusal("the trigger outbox_bucket is missing or disabled, so that rows have no bucket: ALTER TABLE outbox ENABLE TRIGGER outbox_bucket, or restock migrate")
+		return refusal("the trigger outbox_bucket is missing or disabled, on the outbox or a partition of it, so that rows have no bucket: ALTER TABLE outbox ENABLE TRIGGER outbox_bucket, or restock migrate")
 	}
 	if err := c.noReplay(ctx, c.conn); err != nil {
 		return err
@@ -235,7 +241,8 @@ func (c ShardsChange) plan(ctx context.Context, serving, wanted []Shard) error {
 	})
 }
 
-// makeSlots makes the publications, and then the slots, that are not there.
+// makeSlots makes the publications, and then the slots, that are not there. A slot that
+// was made before its publication would not bring what was under way at that moment.
 func (c ShardsChange) makeSlots(ctx context.Context, wanted []Shard) error {
 	for _, s := range wanted {
 		if _, err := repairPublication(ctx, c.conn, s); err != nil {
@@ -248,7 +255,11 @@ func (c ShardsChange) makeSlots(ctx context.Context, wanted []Shard) error {
 		if err != nil {
 			return err
 		}
-		if state.exists && state.lost == "" {
+		younger, err := publicationYounger(ctx, c.conn, s)
+		if err != nil {
+			return err
+		}
+		if state.exists && state.lost == "" && !younger {
 			continue
 		}
 		c.Say("making slot " + s.Slot)
@@ -414,6 +425,11 @@ func (c ShardsChange) swap(ctx context.Context, tx pgx.Tx, serving, wanted []Sha
 	if err := c.noReplay(ctx, tx); err != nil {
 		return err
 	}
+	for _, s := range serving {
+		if err := nothingMissed(ctx, tx.Conn(), s); err != nil {
+			return err
+		}
+	}
 	for _, s := range wanted {
 		p, err := readPublication(ctx, tx.Conn(), s)
 		if err != nil {
@@ -445,6 +461,28 @@ func (c ShardsChange) swap(ctx context.Context, tx pgx.Tx, serving, wanted []Sha
 		_, err = tx.Exec(ctx, "NOTIFY "+shardsChannel)
 	}
 	return err
+}
+
+// nothingMissed refuses while events may have gone past a slot that only its own relay
+// would sweep for: the publication was changed, and the relay had not noticed it, or was
+// not done with it, when it left.
+func nothingMissed(ctx context.Context, conn *pgx.Conn, s Shard) error {
+	mark, err := readWatermark(ctx, conn, s.Slot)
+	if err != nil {
+		return err
+	}
+	p, err := readPublication(ctx, conn, s)
+	if err != nil {
+		return err
+	}
+	why := mark.sweep
+	if why == "" && mark.publication != p.id {
+		why = fmt.Sprintf("publication %s was changed", s.Publication)
+	}
+	if why != "" {
+		return fmt.Errorf("events may have gone past slot %s (%s): its relay publishes them, run this again after that", s.Slot, why)
+	}
+	return nil
 }
 
 // clear removes shards that nobody serves, with their slots.

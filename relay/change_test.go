@@ -127,11 +127,32 @@ func (o *outbox) cutOff(n int, at func(step string), steps ...string) {
 			continue
 		}
 		require.Error(o.t, err)
-		o.eventually("its session has ended", func() bool {
-			return o.count(`pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = hashtextextended('restock:shards:' || $1, 0)`, o.slot) == 0
-		})
+		o.changeEnded()
 	}
 	o.shards(n)
+}
+
+// cutOffAt runs a change that is cut off at a step.
+func (o *outbox) cutOffAt(n int, last string, with ...func(*relay.ShardsChange)) {
+	o.t.Helper()
+	change := o.reshard(n)
+	for _, w := range with {
+		w(&change)
+	}
+	require.Error(o.t, change.Steps(func(conn *pgx.Conn, step string) {
+		if step == last {
+			_ = conn.PgConn().Conn().Close() // as if it had been killed
+		}
+	}).Run(o.ctx))
+	o.changeEnded()
+}
+
+// changeEnded waits until a change that was cut off has let go of what it held.
+func (o *outbox) changeEnded() {
+	o.t.Helper()
+	o.eventually("its session has ended", func() bool {
+		return o.count(`pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = hashtextextended('restock:shards:' || $1, 0)`, o.slot) == 0
+	})
 }
 
 // load commits events of many groups, each written by one writer alone, so that the
@@ -272,6 +293,72 @@ func TestShardsWaitForTheirRelays(t *testing.T) {
 	require.Equal(t, want, c.seen.order, "each once, in order")
 }
 
+// TestShardsPauseEnds: relays that a change has asked to leave go on when it was cut off,
+// at once where another one is run, and else when the time is over.
+func TestShardsPauseEnds(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.startCrew(2)
+	pause := func(lasts time.Duration) {
+		o.cutOffAt(2, "paused", func(c *relay.ShardsChange) { c.Pause = lasts })
+		o.commit(event("a", 10))
+	}
+	pause(time.Second)
+	o.settled()
+	for _, n := range []int{1, 2} { // given up, and gone on with
+		pause(time.Hour)
+		o.shards(n)
+		o.settled()
+	}
+}
+
+// TestShardsGoneAreNotMeasured: a relay that stands by shows no WAL of a slot that was
+// its shard's and is no more.
+func TestShardsGoneAreNotMeasured(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	c := o.startCrew(2)
+	measured := func(r *running) bool { return r.metric(t, "slot_retained_bytes") > 0 }
+	o.shards(2)
+	o.eventually("both are measured", func() bool { return measured(c.relays[0]) && measured(c.relays[1]) })
+	o.shards(1)
+	o.eventually("only the one that relays is", func() bool {
+		return measured(c.relays[0]) == (c.relays[0].Ready(o.ctx) == nil) && measured(c.relays[1]) == (c.relays[1].Ready(o.ctx) == nil)
+	})
+}
+
+// TestShardsWaitForASweep: what a changed publication has kept from a slot is found by its
+// relay alone, so the shard is not taken from it before, though it has not noticed yet.
+func TestShardsWaitForASweep(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	c := o.startCrew(2, func(cfg *relay.Config) { cfg.HeartbeatEvery = time.Hour })
+	stop := c.load(1, 5)
+	var missed []uuid.UUID
+	err := o.reshard(2).Steps(func(_ *pgx.Conn, step string) {
+		if step != "drained" {
+			return
+		}
+		o.exec(`ALTER PUBLICATION restock_outbox SET TABLE outbox WHERE (message_group <> 'missed')`)
+		missed = o.commit(event("missed", 10))
+		var past string
+		o.one(&past, `SELECT pg_current_wal_lsn()::text`)
+		o.exec(`ALTER PUBLICATION restock_outbox SET TABLE outbox`)
+		o.eventually("promised", func() bool {
+			return o.count(`watermarks WHERE slot = $1 AND confirm_lsn > $2::text::pg_lsn`, o.slot, past) == 1
+		})
+		o.eventually("confirmed", func() bool {
+			return o.count(`pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn > $2::text::pg_lsn`, o.slot, past) == 1
+		})
+	}).Run(o.ctx)
+	require.ErrorContains(t, err, "publication restock_outbox was changed")
+	o.shards(2)
+	want := stop()
+	want["missed"] = missed
+	o.settled()
+	require.Equal(t, want, c.seen.order, "each once, in order")
+}
+
 // gated answers for the first event of the group gated only when it may.
 type gated struct {
 	relay.Publisher
@@ -405,6 +492,12 @@ func TestShardsRefused(t *testing.T) {
 	o.exec(`ALTER TABLE outbox DISABLE TRIGGER outbox_bucket`)
 	refused(2, "ENABLE TRIGGER")
 	o.exec(`ALTER TABLE outbox ENABLE TRIGGER outbox_bucket`)
+	var partition string
+	o.one(&partition, `SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'outbox'::regclass`)
+	o.exec(`ALTER TABLE ` + partition + ` DISABLE TRIGGER outbox_bucket`)
+	refused(2, "ENABLE TRIGGER")
+	o.exec(`ALTER TABLE outbox ENABLE TRIGGER outbox_bucket`)
+	require.Zero(t, o.count(`pg_trigger WHERE tgname = 'outbox_bucket' AND tgenabled = 'D'`), "mended")
 	require.NoError(t, o.reshard(1).Run(o.ctx), "it is one already")
 }
 
@@ -437,6 +530,22 @@ func sum(relays []*running, t *testing.T, metric string) (n float64) {
 		n += r.metric(t, metric)
 	}
 	return n
+}
+
+// TestShardsMakeASlotAnew: a change that was cut off and is gone on with keeps no slot
+// that it made and whose publication is another since.
+func TestShardsMakeASlotAnew(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.startCrew(2)
+	o.cutOffAt(2, "slots made")
+	o.exec(`DROP PUBLICATION restock_outbox_2_of_2`)
+	var said []string
+	change := o.reshard(2)
+	change.Say = func(what string) { said = append(said, what) }
+	require.NoError(t, change.Run(o.ctx))
+	require.Contains(t, said, "making slot "+o.slot+"_2_of_2")
+	o.requireShards(2)
 }
 
 // TestMigrateKeepsShards: what makes publications and slots makes those of the shards.

@@ -55,17 +55,26 @@ func (r *Relay) find(ctx context.Context, cfg Config, db *pgx.Conn, conn *pgconn
 	if f.mark, err = readWatermark(ctx, db, cfg.Slot); err != nil {
 		return f, err
 	}
-	if f.mark.publication == "" && f.slot.exists { // never used by a relay, so its catalog_xmin is that of its making
-		err := db.QueryRow(ctx, `SELECT coalesce(age(p.xmin) <= age(s.catalog_xmin), false) FROM pg_publication p, pg_replication_slots s
-			WHERE p.pubname = $1 AND s.slot_name = $2`, cfg.Publication, cfg.Slot).Scan(&f.younger)
-		if err != nil {
-			return f, fmt.Errorf("compare slot and publication: %w", err)
+	if f.mark.publication == "" && f.slot.exists { // never used by a relay
+		if f.younger, err = publicationYounger(ctx, db, cfg.shard); err != nil {
+			return f, err
 		}
 	}
 	if err := db.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM ledger)`).Scan(&f.emptyLedger); err != nil {
 		return f, fmt.Errorf("look at the ledger: %w", err)
 	}
 	return f, nil
+}
+
+// publicationYounger tells whether a shard's publication may be younger than its slot, which
+// no relay has used yet, so that its catalog_xmin is that of its making.
+func publicationYounger(ctx context.Context, db *pgx.Conn, s Shard) (younger bool, err error) {
+	err = db.QueryRow(ctx, `SELECT coalesce((SELECT age(p.xmin) <= age(s.catalog_xmin) FROM pg_publication p, pg_replication_slots s
+		WHERE p.pubname = $1 AND s.slot_name = $2), false)`, s.Publication, s.Slot).Scan(&younger)
+	if err != nil {
+		return false, fmt.Errorf("compare slot and publication: %w", err)
+	}
+	return younger, nil
 }
 
 // decide says what has happened to the slot since the relay last ran, and what is

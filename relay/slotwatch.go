@@ -26,7 +26,9 @@ func (r *Relay) watchSlot(ctx context.Context) {
 			o := b.Foresee(sample)
 			r.metrics.Load().showSlot(o)
 			r.sound(a, o)
-		case !errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil:
+		case errors.Is(err, pgx.ErrNoRows): // of a shard that is no more, or about to be made
+			r.metrics.Load().showSlot(schema.SlotOutlook{Bytes: math.Inf(1), Left: schema.Forever})
+		case ctx.Err() == nil:
 			r.cfg.Logger.Debug().Err(err).Msg("the slot was not measured") // what keeps it from that is told elsewhere
 		}
 		if service.Sleep(ctx, r.cfg.HeartbeatEvery) != nil {

@@ -33,7 +33,7 @@ func (e *examination) database(ctx context.Context, name string, d DoctorDatabas
 	}{
 		{"settings", s.settings}, {"clock", s.clock}, {"schema", s.schema}, {"roles", s.roles},
 		{"rights", func(ctx context.Context) error { return s.rights(ctx, rights) }},
-		{"partitions", s.partitions}, {"publication", s.publication}, {"slot", s.slot},
+		{"partitions", s.partitions}, {"publication", s.publication}, {"slot", s.slot}, {"slots left over", s.leftOver},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		if err := check.run(ctx); err != nil {
@@ -294,6 +294,38 @@ func (s databaseSubject) slotOf(ctx context.Context, shard doctorShard) error {
 		s.warn("slot", "start restock relay", "nobody reads %s, and %d MB of WAL are kept for it", shard.Slot, retained>>20)
 	default:
 		s.ok("slot", "%s is read, %d MB of WAL are kept for it", shard.Slot, retained>>20)
+	}
+	return nil
+}
+
+// leftOver looks for slots that are named like the outbox's own and are none of them:
+// nobody reads those, and WAL is kept for them until the disk is full.
+func (s databaseSubject) leftOver(ctx context.Context) error {
+	shards, err := s.shards(ctx)
+	if err != nil {
+		return err
+	}
+	known := make([]string, len(shards))
+	for i, shard := range shards {
+		known[i] = shard.Slot
+	}
+	rows, err := s.db.Pool.Query(ctx, `SELECT slot_name, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
+		FROM pg_replication_slots WHERE database = current_database() AND NOT active AND slot_name <> ALL ($1)
+		AND starts_with(slot_name, $2) AND substr(slot_name, length($2) + 1) ~ '^(_[0-9]+_of_[0-9]+)?$' ORDER BY slot_name`, known, s.db.Slot)
+	if err != nil {
+		return fmt.Errorf("list the slots: %w", err)
+	}
+	var slot string
+	var retained int64
+	left, err := pgx.ForEachRow(rows, []any{&slot, &retained}, func() error {
+		s.warn("slots left over", fmt.Sprintf("SELECT pg_drop_replication_slot('%s');", slot), "%s is no shard's, and %d MB of WAL are kept for it", slot, retained>>20)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("list the slots: %w", err)
+	case left.RowsAffected() == 0:
+		s.ok("slots left over", "none")
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ func TestDoctorOfDatabases(t *testing.T) {
 		"another publication":      {"publication", `ALTER PUBLICATION restock_outbox SET (publish = 'insert, update')`, ops.LevelFail},
 		"a migration is missing":   {"schema", `DELETE FROM migrations_store WHERE version_id = 4`, ops.LevelFail},
 		"no partitions to come":    {"partitions", `DO $$ DECLARE p text; BEGIN FOR p IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'effects'::regclass LOOP EXECUTE 'DROP TABLE ' || p; END LOOP; END $$`, ops.LevelFail},
+		"a slot of no shard":       {"slots left over", `SELECT pg_create_logical_replication_slot('slot_of_' || current_database() || '_1_of_2', 'pgoutput')`, ops.LevelWarn},
 		"the maintenance is blind": {"schema", `REVOKE SELECT ON migrations_store FROM restock_maintenance`, ops.LevelUnknown},
 	} {
 		s.exec(s.store, c.sql)
