@@ -180,7 +180,7 @@ func (c ShardsChange) fit(ctx context.Context, serving []Shard) error {
 		return err
 	}
 	if !filled {
-		return refusal("the trigger outbox_bucket is missing or disabled, on the outbox or a partition of it, so that rows have no bucket: ALTER TABLE outbox ENABLE TRIGGER outbox_bucket, or restock migrate")
+		return refusal("the trigger outbox_bucket is missing or disabled, on the outbox or a partition of it, so that rows have no bucket: ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket, or restock migrate")
 	}
 	if err := c.noReplay(ctx, c.conn); err != nil {
 		return err

@@ -490,13 +490,13 @@ func TestShardsRefused(t *testing.T) {
 	refused(2, "is there already")
 	o.exec(`SELECT pg_drop_replication_slot($1 || '_2_of_2')`, o.slot)
 	o.exec(`ALTER TABLE outbox DISABLE TRIGGER outbox_bucket`)
-	refused(2, "ENABLE TRIGGER")
-	o.exec(`ALTER TABLE outbox ENABLE TRIGGER outbox_bucket`)
+	refused(2, "ENABLE ALWAYS TRIGGER")
+	o.exec(`ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket`)
 	var partition string
 	o.one(&partition, `SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'outbox'::regclass`)
 	o.exec(`ALTER TABLE ` + partition + ` DISABLE TRIGGER outbox_bucket`)
-	refused(2, "ENABLE TRIGGER")
-	o.exec(`ALTER TABLE outbox ENABLE TRIGGER outbox_bucket`)
+	refused(2, "ENABLE ALWAYS TRIGGER")
+	o.exec(`ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket`)
 	require.Zero(t, o.count(`pg_trigger WHERE tgname = 'outbox_bucket' AND tgenabled = 'D'`), "mended")
 	require.NoError(t, o.reshard(1).Run(o.ctx), "it is one already")
 }

@@ -31,6 +31,7 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 CREATE TRIGGER outbox_bucket BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION set_bucket();
+ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket; -- also where rows come by replication
 
 CREATE TABLE shards (
     slot         text        PRIMARY KEY,
