@@ -27,5 +27,5 @@ func TestTuneGC(t *testing.T) {
 	tuneGC(64 << 20)
 	percent2, limit2 := now()
 	require.Equal(t, 400, percent2)
-	require.Equal(t, int64(192<<20), limit2)
+	require.Equal(t, int64(176<<20), limit2)
 }

@@ -33,7 +33,7 @@ type relayCommand struct {
 
 // Help is what -h says besides the flags.
 func (c *relayCommand) Help() string {
-	return "Unless GOGC and GOMEMLIMIT are set, Go's collector runs with GOGC=400, and with GOMEMLIMIT at 64 MiB and twice the window: " +
+	return "Unless GOGC and GOMEMLIMIT are set, Go's collector runs with GOGC=400, and with GOMEMLIMIT at 48 MiB and twice the window: " +
 		"the size from which it collects sooner, not one at which the relay stops."
 }
 
