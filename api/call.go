@@ -110,6 +110,13 @@ func (c *call) refuse(p *problem) int {
 	return p.status
 }
 
+// Headers of every answer. Header.Set would make each of them anew.
+var (
+	varyByLanguage = []string{"Accept-Language"}
+	noStore        = []string{"no-store"}
+	noSniff        = []string{"nosniff"}
+)
+
 func (c *call) write(status int, contentType string, body any) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -120,9 +127,7 @@ func (c *call) write(status int, contentType string, body any) {
 	h := c.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Language", c.locale.String())
-	h.Set("Vary", "Accept-Language")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Vary"], h["Cache-Control"], h["X-Content-Type-Options"] = varyByLanguage, noStore, noSniff
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(b.Bytes()) // the client is gone: there is no one to tell
 }

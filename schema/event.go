@@ -63,19 +63,7 @@ func NewID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 // trying again would help.
 func New(id uuid.UUID, p Payload, traceparent string) (Event, error) {
 	about := p.about()
-	body, err := json.Marshal(written{
-		Envelope: Envelope{
-			SpecVersion:     specVersion,
-			ID:              id,
-			Source:          about.source,
-			Type:            p.EventType(),
-			Subject:         about.entity,
-			DataContentType: "application/json",
-			DataSchema:      dataSchema(p.EventType()),
-			Traceparent:     traceparent,
-		},
-		Data: p,
-	})
+	data, err := json.Marshal(p)
 	if err != nil {
 		return Event{}, fmt.Errorf("encode %s: %w", p.EventType(), err)
 	}
@@ -85,24 +73,23 @@ func New(id uuid.UUID, p Payload, traceparent string) (Event, error) {
 		Group:       Group(about.group),
 		Subject:     about.subject,
 		Attributes:  attributes(id, p.EventType(), traceparent, about.attributes),
-		Body:        string(body),
+		Body:        envelop(id, p.EventType(), about, traceparent, data),
 		Traceparent: traceparent,
 	}
 	return e, e.Validate()
 }
 
+// attributes adds to own, which is the payload's, those that every event has.
 func attributes(id uuid.UUID, eventType, traceparent string, own map[string]Attribute) map[string]Attribute {
-	all := map[string]Attribute{
-		"eventType": stringAttribute(eventType),
-		"eventId":   stringAttribute(id.String()),
+	if own == nil {
+		own = map[string]Attribute{}
 	}
+	own["eventType"] = stringAttribute(eventType)
+	own["eventId"] = stringAttribute(id.String())
 	if traceparent != "" {
-		all["traceparent"] = stringAttribute(traceparent)
+		own["traceparent"] = stringAttribute(traceparent)
 	}
-	for name, a := range own {
-		all[name] = a
-	}
-	return all
+	return own
 }
 
 func stringAttribute(v string) Attribute { return Attribute{Type: "String", Value: v} }
@@ -152,7 +139,25 @@ func Append(ctx context.Context, db Execer, e Event) error {
 // id, type, message_group, subject, attributes, body, traceparent. A function
 // of the database that appends an event among other work takes the same ones.
 func (e Event) AppendArgs() []any {
-	return []any{e.ID, e.Type, e.Group, nullable(e.Subject), e.Attributes, e.Body, nullable(e.Traceparent)}
+	return []any{e.ID, e.Type, e.Group, nullable(e.Subject), e.AttributesJSON(), e.Body, nullable(e.Traceparent)}
+}
+
+// AttributesJSON is the attributes as the outbox takes them, in no particular order.
+func (e Event) AttributesJSON() string {
+	b := make([]byte, 0, 64*(1+len(e.Attributes)))
+	b = append(b, '{')
+	for name, a := range e.Attributes {
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = appendText(b, name)
+		b = append(b, `:{"type":`...)
+		b = appendText(b, a.Type)
+		b = append(b, `,"value":`...)
+		b = appendText(b, a.Value)
+		b = append(b, '}')
+	}
+	return string(append(b, '}'))
 }
 
 func nullable(s string) *string {

@@ -1,9 +1,26 @@
 package schema
 
 import (
+	"encoding/json"
 	"math/bits"
 	"strings"
+	"unicode/utf8"
 )
+
+// appendText appends s as a JSON string. What is not UTF-8 becomes U+FFFD, as it does
+// with json.Marshal.
+func appendText(b []byte, s string) []byte {
+	if skipPlain(s, 0) < len(s) || !utf8.ValidString(s) {
+		text, err := json.Marshal(s)
+		if err != nil {
+			panic(err) // there is no string that it refuses
+		}
+		return append(b, text...)
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
 
 // validJSON tells what json.Valid tells of s, four times as fast: the relay asks it
 // of every event. It refuses what is nested deeper than anything that an event

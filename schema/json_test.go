@@ -40,6 +40,21 @@ func TestSkipPlain(t *testing.T) {
 	}
 }
 
+// FuzzAppendText: any string reads back as json.Marshal's does.
+func FuzzAppendText(f *testing.F) {
+	for _, s := range append(jsonSeeds, "\xff", "a\xc3", "<&>", "\u2028", "\x00", "") {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		text, err := json.Marshal(s)
+		require.NoError(t, err)
+		var want, got string
+		require.NoError(t, json.Unmarshal(text, &want))
+		require.NoError(t, json.Unmarshal(appendText(nil, s), &got))
+		require.Equal(t, want, got)
+	})
+}
+
 func FuzzValidJSON(f *testing.F) {
 	for _, s := range jsonSeeds {
 		f.Add(s)
