@@ -15,8 +15,8 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
-const sqlBatch = `SELECT outcomes, faults, statuses, languages, answers, remaining, replenishments, limits
-  FROM checkout_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`
+const sqlBatch = `SELECT outcomes, faults, statuses, languages, answers, remaining, replenishments, limits, stocks
+  FROM checkout_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`
 
 const sqlKeep = `INSERT INTO idempotency_keys (scope, key, fingerprint, status, language, answer)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::smallint[], $5::text[], $6::text[])`
@@ -118,6 +118,7 @@ type batch struct {
 
 	events       []pgtype.UUID
 	groups       []string
+	buckets      []int16
 	attributes   []string
 	bodies       []string
 	traceparents []string
@@ -150,6 +151,7 @@ func (b *batch) add(p *purchase) {
 	b.customers = append(b.customers, p.buyer())
 	b.events = append(b.events, pgtype.UUID{Bytes: p.placed.ID, Valid: true})
 	b.groups = append(b.groups, p.placed.Group)
+	b.buckets = append(b.buckets, p.bucket)
 	b.attributes = append(b.attributes, p.attributes)
 	b.bodies = append(b.bodies, p.placed.Body)
 	b.traceparents = append(b.traceparents, string(p.trace))
@@ -187,7 +189,7 @@ func (b *batch) args(cooldown any) []any {
 	}
 	return []any{
 		b.skus, b.wanted, b.most, b.orders, b.customers, b.firsts, b.lines, b.units, b.products, b.quantities, b.after,
-		b.events, schema.TypeOrderPlaced, b.groups, b.attributes, b.bodies, b.traceparents, scopes, keys, fingerprints, cooldown,
+		b.events, schema.TypeOrderPlaced, b.groups, b.buckets, b.attributes, b.bodies, b.traceparents, scopes, keys, fingerprints, cooldown,
 	}
 }
 
@@ -200,11 +202,16 @@ func (b *batch) scan(row pgx.Row) ([]verdict, error) {
 		remaining          []pgtype.Int8
 		replenishments     []pgtype.UUID
 		limits             []pgtype.Int4
+		stocks             []int64
 		all                = make([]verdict, len(b.purchases))
 		lines              = make([]lineDecision, len(b.products))
 	)
-	if err := row.Scan(&outcomes, &faults, &statuses, &languages, &answers, &remaining, &replenishments, &limits); err != nil {
+	if err := row.Scan(&outcomes, &faults, &statuses, &languages, &answers, &remaining, &replenishments, &limits, &stocks); err != nil {
 		return nil, err
+	}
+	if stocks != nil {
+		b.bought(all, lines, stocks)
+		return all, nil
 	}
 	for i := range remaining {
 		lines[i].remaining = remaining[i].Int64
@@ -230,6 +237,17 @@ func (b *batch) scan(row pgx.Row) ([]verdict, error) {
 		}
 	}
 	return all, nil
+}
+
+// bought says that every purchase was granted, and of each product how much is left.
+func (b *batch) bought(all []verdict, lines []lineDecision, stocks []int64) {
+	for i := range lines {
+		lines[i].remaining = stocks[b.products[i]-1] + b.after[i]
+	}
+	for i, first := range b.firsts {
+		all[i].outcome = decidedBought
+		all[i].lines = lines[first-1 : first-1+b.lines[i]]
+	}
 }
 
 // keep notes the answers that are to be kept, and returns them as the arguments of

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -19,12 +18,15 @@ import (
 type purchase struct {
 	checkoutRequest
 
-	order      uuid.UUID
-	placed     schema.Event
-	attributes string // of placed, as JSON: encoded by the request, not by the one goroutine that all wait for
-	trace      traceparent
-	locale     locale
-	key        *key // nil is none
+	order  uuid.UUID
+	placed schema.Event
+	// Of placed, made by the request and not by the one goroutine that all wait for:
+	attributes string // as JSON
+	bucket     int16
+
+	trace  traceparent
+	locale locale
+	key    *key // nil is none
 }
 
 // buyer is null where the customer is anonymous.
@@ -42,9 +44,8 @@ func newPurchase(req checkoutRequest, trace traceparent) (*purchase, error) {
 	if p.placed, err = schema.New(schema.NewID(), placed, string(trace)); err != nil {
 		return nil, err
 	}
-	attributes, err := json.Marshal(p.placed.Attributes)
-	p.attributes = string(attributes)
-	return p, err
+	p.attributes, p.bucket = p.placed.AttributesJSON(), int16(schema.Bucket(p.placed.Group))
+	return p, nil
 }
 
 // isScalar tells whether the SQL function checkout can decide p, which takes less

@@ -99,7 +99,7 @@ func TestMigrateBesideALongTransaction(t *testing.T) {
 	t.Parallel()
 	db := pgtestDatabase(t)
 	holder, other := connect(t, db.DSN), connect(t, db.DSN)
-	_, err := other.Exec(t.Context(), `DROP TABLE shards, replay_shards; ALTER TABLE outbox DROP COLUMN bucket; DROP TRIGGER outbox_bucket ON outbox;
+	_, err := other.Exec(t.Context(), `DROP TABLE shards, replay_shards; DROP TRIGGER outbox_bucket ON outbox; ALTER TABLE outbox DROP COLUMN bucket;
 		DROP FUNCTION set_bucket, bucket_of; DELETE FROM migrations_events WHERE version_id >= 11`)
 	require.NoError(t, err)
 	tx, err := holder.Begin(t.Context())
@@ -113,7 +113,7 @@ func TestMigrateBesideALongTransaction(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	applied, err := schema.MigrateStore(t.Context(), db.DSN)
 	require.NoError(t, err)
-	require.Equal(t, []string{"events/00011_cheaper_checks.sql", "events/00012_checks_hold.sql", "events/00013_shards.sql"}, applied)
+	require.Equal(t, []string{"events/00011_cheaper_checks.sql", "events/00012_checks_hold.sql", "events/00013_shards.sql", "events/00014_bucket_given.sql", "events/00015_size_holds.sql"}, applied)
 	var unsure int
 	require.NoError(t, other.QueryRow(t.Context(), `SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND NOT convalidated`).Scan(&unsure))
 	require.Zero(t, unsure)
@@ -242,6 +242,50 @@ func requireRights(t *testing.T, db *pgtest.Database, rights []right) {
 }
 
 // TestRoles holds each role to what it may do in the store.
+// TestOrderedProductStays: a product that was ordered is neither deleted nor renamed, also
+// where the order commits only after the deletion was tried; any other one may be.
+func TestOrderedProductStays(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	buyer, seller := connect(t, db.DSN), connect(t, db.DSN)
+	_, err := seller.Exec(t.Context(), `INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
+		SELECT sku, 'Donut', 9, 9, 9, 'f', 'm@example.com' FROM unnest(ARRAY['ordered', 'other']) sku`)
+	require.NoError(t, err)
+	var outcome string
+	require.NoError(t, buyer.QueryRow(t.Context(), `SELECT outcome FROM checkout(gen_random_uuid(), 'ordered', 1, NULL, '1 min', gen_random_uuid(), 'order.placed', 'g', NULL, '{}', '{}', NULL)`).Scan(&outcome))
+	require.Equal(t, "bought", outcome)
+	refused := func(sql string) {
+		t.Helper()
+		_, err := seller.Exec(t.Context(), sql)
+		require.ErrorContains(t, err, `product 'ordered' was ordered`)
+		require.ErrorContains(t, err, "SQLSTATE 23503")
+	}
+	refused(`DELETE FROM products WHERE sku = 'ordered'`)
+	refused(`UPDATE products SET sku = 'renamed' WHERE sku = 'ordered'`)
+	_, err = seller.Exec(t.Context(), `UPDATE products SET name = 'New' WHERE sku = 'ordered'; DELETE FROM products WHERE sku = 'other'`)
+	require.NoError(t, err)
+
+	_, err = seller.Exec(t.Context(), `DELETE FROM orders`)
+	require.NoError(t, err)
+	tx, err := buyer.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM checkout(gen_random_uuid(), 'ordered', 1, NULL, '1 min', gen_random_uuid(), 'order.placed', 'g', NULL, '{}', '{}', NULL)`)
+	require.NoError(t, err)
+	tried := make(chan error, 1)
+	go func() {
+		_, err := seller.Exec(context.WithoutCancel(t.Context()), `DELETE FROM products WHERE sku = 'ordered'`)
+		tried <- err
+	}()
+	other := connect(t, db.DSN)
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := other.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM products%')`).Scan(&waits)
+		return err == nil && waits
+	}, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.ErrorContains(t, <-tried, `product 'ordered' was ordered`)
+}
+
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	db := pgtestDatabase(t)

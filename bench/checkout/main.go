@@ -27,8 +27,11 @@ type options struct {
 	Products int           `default:"10000" help:"Products of the uniform load."`
 	Rows     int           `default:"10000000" help:"Rows of the outbox that has grown."`
 	Many     int           `default:"1000000" help:"Products of the shop that has grown."`
-	Dir      string        `help:"Where to keep the private Postgres while it runs. Default a temporary directory." type:"path"`
-	Profile  string        `help:"Write a CPU profile of the API, of the second turn of 32 uniform connections." type:"path"`
+
+	Compression string `default:"lz4" help:"wal_compression of the private Postgres: lz4, or on where it was built without."`
+
+	Dir     string `help:"Where to keep the private Postgres while it runs. Default a temporary directory." type:"path"`
+	Profile string `help:"Write a CPU profile of the API, of the second turn of 32 uniform connections." type:"path"`
 
 	Serve string `hidden:"" help:"Be the API on this database."`
 	Relay string `hidden:"" help:"Be the relay on this database."`
@@ -68,6 +71,9 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	settings := map[string]string{"max_connections": "200"}
 	err = private.Run(ctx, o.Dir, true, settings, func(pg *localpg.Server) error {
 		b := &bench{options: o, pg: pg}
+		if err := b.compressWAL(ctx); err != nil {
+			return err
+		}
 		ok = true
 		for _, p := range parts {
 			if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {

@@ -33,6 +33,12 @@ type bench struct {
 	pg *localpg.Server
 }
 
+// compressWAL does what docs/checkout.md advises: after a checkpoint, which comes before
+// each turn here, the first change of each page writes the whole page to the WAL.
+func (b *bench) compressWAL(ctx context.Context) error {
+	return execute(ctx, b.pg.DSN("postgres"), `ALTER SYSTEM SET wal_compression = `+b.Compression+`; SELECT pg_reload_conf()`)
+}
+
 // shop is a store's database with products, and the API on it, a process of its own.
 type shop struct {
 	b        *bench
@@ -61,9 +67,13 @@ func (b *bench) newShop(ctx context.Context, database string, products int) (*sh
 	return s, err
 }
 
-// sql runs statements one by one.
 func (s *shop) sql(ctx context.Context, sql string) error {
-	conn, err := pgx.Connect(ctx, s.b.pg.DSN(s.database))
+	return execute(ctx, s.b.pg.DSN(s.database), sql)
+}
+
+// execute runs statements one by one.
+func execute(ctx context.Context, dsn, sql string) error {
+	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ const (
 	skewNoticed  = time.Second
 	skewTooMuch  = time.Minute
 	aheadWanted  = 7 // days of partitions: half of what is made
+	bucketsSeen  = 1000
 )
 
 // database checks one database. Where it cannot be reached nothing else is asked.
@@ -33,7 +34,7 @@ func (e *examination) database(ctx context.Context, name string, d DoctorDatabas
 	}{
 		{"settings", s.settings}, {"clock", s.clock}, {"schema", s.schema}, {"roles", s.roles},
 		{"rights", func(ctx context.Context) error { return s.rights(ctx, rights) }},
-		{"partitions", s.partitions}, {"publication", s.publication}, {"slot", s.slot}, {"slots left over", s.leftOver},
+		{"partitions", s.partitions}, {"buckets", s.buckets}, {"publication", s.publication}, {"slot", s.slot}, {"slots left over", s.leftOver},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		if err := check.run(ctx); err != nil {
@@ -195,6 +196,37 @@ func (s databaseSubject) partitions(ctx context.Context) error {
 		s.warn("partitions", mend+" and see why no part does it: each does at its start and hourly", "%s has some for %d days only", table, ahead)
 	default:
 		s.ok("partitions", "for %d days to come", ahead)
+	}
+	return nil
+}
+
+// buckets checks that each row of the outbox gets the bucket of its group, by which shards
+// divide the events: a row without one is no shard's, and with two of them a group has
+// two relays.
+func (s databaseSubject) buckets(ctx context.Context) error {
+	var split, filled bool
+	if err := s.db.Pool.QueryRow(ctx, `SELECT to_regclass('shards') IS NOT NULL`).Scan(&split); err != nil || !split {
+		return err
+	}
+	var newest, others, none int
+	err := s.db.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM shards),
+			(SELECT bool_and(EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A')))
+			   FROM (SELECT 'outbox'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'outbox'::regclass AND NOT inhdetachpending) AS of (t)),
+			count(*), count(*) FILTER (WHERE bucket <> bucket_of(message_group)), count(*) FILTER (WHERE bucket IS NULL)
+		FROM (SELECT bucket, message_group FROM outbox ORDER BY day DESC, id DESC LIMIT $1) n`, bucketsSeen).Scan(&split, &filled, &newest, &others, &none)
+	if err != nil {
+		return fmt.Errorf("look at the newest rows' buckets: %w", err)
+	}
+	switch {
+	case others > 0:
+		s.fail("buckets", "have whoever writes the outbox leave the bucket to its trigger, or take schema.Bucket; then restock reconcile",
+			"%d of the newest %d rows have another bucket than their group", others, newest)
+	case !filled:
+		s.fail("buckets", "ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket;", "the trigger outbox_bucket is missing or disabled, on the outbox or a partition of it")
+	case split && none > 0:
+		s.fail("buckets", "restock reconcile, which tells those that were not published", "%d of the newest %d rows have none, and so no shard", none, newest)
+	default:
+		s.ok("buckets", "the newest %d rows have their group's", newest-none)
 	}
 	return nil
 }

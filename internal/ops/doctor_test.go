@@ -42,7 +42,7 @@ func TestDoctorOfDatabases(t *testing.T) {
 		})
 	}
 	well := examine()
-	for _, name := range []string{"reachable", "wal_level", "slots left", "senders left", "WAL kept for slots", "clock", "schema", "roles", "rights", "partitions", "publication"} {
+	for _, name := range []string{"reachable", "wal_level", "slots left", "senders left", "WAL kept for slots", "clock", "schema", "roles", "rights", "partitions", "buckets", "publication"} {
 		require.Equal(t, ops.LevelOK, level(well, "store", name).Level, "%s: %+v", name, level(well, "store", name))
 	}
 	require.Equal(t, ops.LevelWarn, level(well, "store", "slot").Level, "nobody reads it")
@@ -54,8 +54,13 @@ func TestDoctorOfDatabases(t *testing.T) {
 		check, sql string
 		level      ops.Level
 	}{
-		"a right is missing":       {"rights", `REVOKE INSERT ON ledger FROM restock_relay`, ops.LevelFail},
-		"a right too many":         {"rights", `GRANT DELETE ON outbox TO restock_api`, ops.LevelWarn},
+		"a right is missing":      {"rights", `REVOKE INSERT ON ledger FROM restock_relay`, ops.LevelFail},
+		"a right too many":        {"rights", `GRANT DELETE ON outbox TO restock_api`, ops.LevelWarn},
+		"the trigger is disabled": {"buckets", `ALTER TABLE outbox DISABLE TRIGGER ALL`, ops.LevelFail},
+		"another group's bucket":  {"buckets", `INSERT INTO outbox (id, type, message_group, bucket, attributes, body) VALUES (gen_random_uuid(), 'a', 'g', (bucket_of('g') + 1) % 256, '{}', '{}')`, ops.LevelFail},
+		"a row of no shard": {"buckets", `INSERT INTO shards (slot, relay, publication, first_bucket, last_bucket, state) VALUES ('a', 'a', 'a', 0, 255, 'serving');
+			ALTER TABLE outbox DISABLE TRIGGER outbox_bucket; INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'a', 'g', '{}', '{}');
+			ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket`, ops.LevelFail},
 		"no publication":           {"publication", `DROP PUBLICATION restock_outbox`, ops.LevelFail},
 		"another publication":      {"publication", `ALTER PUBLICATION restock_outbox SET (publish = 'insert, update')`, ops.LevelFail},
 		"a migration is missing":   {"schema", `DELETE FROM migrations_store WHERE version_id = 4`, ops.LevelFail},
@@ -73,7 +78,8 @@ func TestDoctorOfDatabases(t *testing.T) {
 		}
 		s.exec(s.store, `DROP PUBLICATION IF EXISTS restock_outbox; CREATE PUBLICATION restock_outbox FOR TABLE outbox WITH (publish = 'insert', publish_via_partition_root = true);
 			INSERT INTO migrations_store (version_id, is_applied) SELECT 4, true WHERE NOT EXISTS (SELECT FROM migrations_store WHERE version_id = 4);
-			GRANT SELECT ON migrations_store TO restock_maintenance; SELECT ensure_partitions()`)
+			GRANT SELECT ON migrations_store TO restock_maintenance; SELECT ensure_partitions();
+			DELETE FROM shards; DELETE FROM outbox; ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket`)
 	}
 }
 
