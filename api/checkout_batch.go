@@ -15,7 +15,7 @@ import (
 	"github.com/restock-dev/restock/schema"
 )
 
-const sqlBatch = `SELECT outcomes, faults, statuses, languages, answers, remaining, replenishments, limits, stocks
+const sqlBatch = `SELECT stocks, outcomes, faults, statuses, languages, answers, remaining, replenishments, limits
   FROM checkout_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`
 
 const sqlKeep = `INSERT INTO idempotency_keys (scope, key, fingerprint, status, language, answer)
@@ -62,7 +62,7 @@ func (s *store) decideTogether(ctx context.Context, ps []*purchase) ([]verdict, 
 func (s *store) commitBatch(ctx context.Context, conn *pgxpool.Conn, b *batch) ([]verdict, error) {
 	args := b.args(s.cooldown)
 	if !b.keyed {
-		all, err := b.scan(conn.QueryRow(ctx, sqlBatch, args...))
+		all, err := b.read(conn.Query(ctx, sqlBatch, args...))
 		return all, committed(err)
 	}
 	first := &pgx.Batch{}
@@ -72,7 +72,7 @@ func (s *store) commitBatch(ctx context.Context, conn *pgxpool.Conn, b *batch) (
 	_, err := results.Exec()
 	var all []verdict
 	if err == nil {
-		all, err = b.scan(results.QueryRow())
+		all, err = b.read(results.Query())
 	}
 	if err = errors.Join(err, results.Close()); err != nil {
 		return nil, abandon(ctx, conn, err)
@@ -101,29 +101,29 @@ type batch struct {
 	purchases []*purchase
 	keyed     bool
 
-	skus   []string
-	wanted []int64
-	most   []int32
+	skus   texts
+	wanted bigints
+	most   integers
 
-	// Of pgx's own types, which it encodes without a look at what they are.
-	orders    []pgtype.UUID
-	customers []pgtype.Text
-	firsts    []int32
-	lines     []int32
-	units     []int32
+	orders    uuids
+	customers maybeTexts
+	firsts    integers
+	lines     integers
+	units     integers
 
-	products   []int32
-	quantities []int32
-	after      []int64
+	products   integers
+	quantities integers
+	after      bigints
 
-	events       []pgtype.UUID
-	groups       []string
-	buckets      []int16
-	attributes   []string
-	bodies       []string
-	traceparents []string
+	events       uuids
+	groups       texts
+	buckets      smallints
+	attributes   texts
+	bodies       texts
+	traceparents texts
 
-	scopes, keys []pgtype.Text
+	scopes       texts
+	keys         maybeTexts
 	fingerprints [][]byte
 }
 
@@ -147,28 +147,28 @@ func newBatch(ps []*purchase) *batch {
 }
 
 func (b *batch) add(p *purchase) {
-	b.orders = append(b.orders, pgtype.UUID{Bytes: p.order, Valid: true})
-	b.customers = append(b.customers, p.buyer())
-	b.events = append(b.events, pgtype.UUID{Bytes: p.placed.ID, Valid: true})
+	b.orders = append(b.orders, p.order)
+	b.customers = append(b.customers, p.customer)
+	b.events = append(b.events, p.placed.ID)
 	b.groups = append(b.groups, p.placed.Group)
 	b.buckets = append(b.buckets, p.bucket)
 	b.attributes = append(b.attributes, p.attributes)
 	b.bodies = append(b.bodies, p.placed.Body)
 	b.traceparents = append(b.traceparents, string(p.trace))
 	if p.key == nil {
-		b.scopes, b.keys, b.fingerprints = append(b.scopes, pgtype.Text{}), append(b.keys, pgtype.Text{}), append(b.fingerprints, nil)
+		b.scopes, b.keys, b.fingerprints = append(b.scopes, ""), append(b.keys, ""), append(b.fingerprints, nil)
 		return
 	}
 	b.keyed = true
-	b.scopes = append(b.scopes, pgtype.Text{String: p.key.scope, Valid: true})
-	b.keys = append(b.keys, pgtype.Text{String: p.key.text, Valid: true})
+	b.scopes = append(b.scopes, p.key.scope)
+	b.keys = append(b.keys, p.key.text)
 	b.fingerprints = append(b.fingerprints, p.key.fingerprint[:])
 }
 
 // sum adds up what is asked of each product, from the last line to the first.
 func (b *batch) sum() {
-	b.wanted, b.most = make([]int64, len(b.skus)), make([]int32, len(b.skus))
-	b.after = make([]int64, len(b.products))
+	b.wanted, b.most = make(bigints, len(b.skus)), make(integers, len(b.skus))
+	b.after = make(bigints, len(b.products))
 	line := len(b.products)
 	for _, p := range slices.Backward(b.purchases) {
 		for _, l := range slices.Backward(p.lines) {
@@ -193,8 +193,30 @@ func (b *batch) args(cooldown any) []any {
 	}
 }
 
-// scan reads what checkout_batch returns.
-func (b *batch) scan(row pgx.Row) ([]verdict, error) {
+// read reads what checkout_batch returns.
+func (b *batch) read(rows pgx.Rows, err error) ([]verdict, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []verdict
+	if rows.Next() {
+		// Most often nothing else is there, and finding out how to scan eight arrays of
+		// nothing takes longer than all the rest of this.
+		if stocks := rows.RawValues()[0]; stocks != nil {
+			all, err = b.bought(stocks)
+		} else {
+			all, err = b.scan(rows)
+		}
+	}
+	rows.Close()
+	if err = errors.Join(err, rows.Err()); err == nil && all == nil {
+		err = pgx.ErrNoRows
+	}
+	return all, err
+}
+
+func (b *batch) scan(rows pgx.Rows) ([]verdict, error) {
 	var (
 		outcomes           []string
 		faults, statuses   []pgtype.Int4
@@ -202,16 +224,11 @@ func (b *batch) scan(row pgx.Row) ([]verdict, error) {
 		remaining          []pgtype.Int8
 		replenishments     []pgtype.UUID
 		limits             []pgtype.Int4
-		stocks             []int64
 		all                = make([]verdict, len(b.purchases))
 		lines              = make([]lineDecision, len(b.products))
 	)
-	if err := row.Scan(&outcomes, &faults, &statuses, &languages, &answers, &remaining, &replenishments, &limits, &stocks); err != nil {
+	if err := rows.Scan(nil, &outcomes, &faults, &statuses, &languages, &answers, &remaining, &replenishments, &limits); err != nil {
 		return nil, err
-	}
-	if stocks != nil {
-		b.bought(all, lines, stocks)
-		return all, nil
 	}
 	for i := range remaining {
 		lines[i].remaining = remaining[i].Int64
@@ -239,24 +256,33 @@ func (b *batch) scan(row pgx.Row) ([]verdict, error) {
 	return all, nil
 }
 
-// bought says that every purchase was granted, and of each product how much is left.
-func (b *batch) bought(all []verdict, lines []lineDecision, stocks []int64) {
+// bought says that every purchase was granted; stocks is how much is left of each product.
+func (b *batch) bought(stocks []byte) ([]verdict, error) {
+	left, err := readBigints(stocks)
+	if err == nil && len(left) != len(b.skus) {
+		err = fmt.Errorf("the stocks of %d products for %d", len(left), len(b.skus))
+	}
+	if err != nil {
+		return nil, err
+	}
+	all, lines := make([]verdict, len(b.purchases)), make([]lineDecision, len(b.products))
 	for i := range lines {
-		lines[i].remaining = stocks[b.products[i]-1] + b.after[i]
+		lines[i].remaining = left[b.products[i]-1] + b.after[i]
 	}
 	for i, first := range b.firsts {
 		all[i].outcome = decidedBought
 		all[i].lines = lines[first-1 : first-1+b.lines[i]]
 	}
+	return all, nil
 }
 
 // keep notes the answers that are to be kept, and returns them as the arguments of
 // sqlKeep, nil where there are none.
 func (b *batch) keep(all []verdict) []any {
 	var (
-		scopes, keys, languages, answers []string
+		scopes, keys, languages, answers texts
 		fingerprints                     [][]byte
-		statuses                         []int16
+		statuses                         smallints
 	)
 	for i, p := range b.purchases {
 		d := &all[i].decision

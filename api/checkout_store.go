@@ -105,25 +105,15 @@ func (s *store) decide(ctx context.Context, p *purchase) (decision, error) {
 func scanDecision(row pgx.Row) (decision, error) {
 	var (
 		outcome       string
-		remaining     *int64
-		replenishment *uuid.UUID
-		most          *int
+		remaining     pgtype.Int8
+		replenishment pgtype.UUID
+		most          pgtype.Int4
 	)
 	if err := row.Scan(&outcome, &remaining, &replenishment, &most); err != nil {
 		return decision{}, err
 	}
-	line := lineDecision{short: outcome == decidedShort || outcome == decidedDepleted}
-	if remaining != nil {
-		line.remaining = *remaining
-	}
-	if replenishment != nil {
-		line.replenishment = *replenishment
-	}
-	d := decision{outcome: outcome, lines: []lineDecision{line}}
-	if most != nil {
-		d.limit = *most
-	}
-	return d, nil
+	line := lineDecision{remaining: remaining.Int64, short: outcome == decidedShort || outcome == decidedDepleted, replenishment: replenishment.Bytes}
+	return decision{outcome: outcome, lines: []lineDecision{line}, limit: int(most.Int32)}, nil
 }
 
 // findOrder answers for a checkout whose COMMIT got no answer. An order that is

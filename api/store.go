@@ -90,6 +90,7 @@ func newPool(ctx context.Context, cfg Config, conns int32, lockTimeout time.Dura
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()
+		teachArrays(conn.TypeMap())
 		for _, sql := range []string{sqlCheckout, sqlBatch, sqlKeep, sqlBegin, sqlCommit} {
 			if _, err := conn.Prepare(ctx, sql, sql); err != nil {
 				return err
