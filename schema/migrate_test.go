@@ -153,6 +153,27 @@ func TestMigrateBesideACheckout(t *testing.T) {
 	require.Equal(t, []string{"store/00010_checkout_lighter.sql"}, applied)
 }
 
+// TestMigrateKeepsTheLargest: a row that was as large as the check allowed stays when the
+// check measures otherwise, and holds nothing up.
+func TestMigrateKeepsTheLargest(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	conn := connect(t, db.DSN)
+	const largest = `INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'g',
+		'{"a": {"type": "String", "value": "x"}}', repeat('x', 200 * 1024 - octet_length('{"a": {"type": "String", "value": "x"}}')))`
+	_, err := conn.Exec(t.Context(), `ALTER TABLE outbox DROP CONSTRAINT outbox_size,
+			ADD CONSTRAINT outbox_size CHECK (octet_length(body) + octet_length(attributes::text) <= 200 * 1024);
+		DELETE FROM migrations_events WHERE version_id >= 14;`+largest)
+	require.NoError(t, err)
+	applied, err := schema.MigrateStore(t.Context(), db.DSN)
+	require.NoError(t, err)
+	require.Equal(t, []string{"events/00014_bucket_given.sql", "events/00015_size_holds.sql"}, applied)
+	_, err = conn.Exec(t.Context(), largest)
+	require.Equal(t, "23514", sqlState(err))
+	_, err = conn.Exec(t.Context(), `SELECT ensure_partitions(20)`)
+	require.NoError(t, err)
+}
+
 func TestPartitionsReachAhead(t *testing.T) {
 	t.Parallel()
 	for _, tmpl := range []pgtest.Template{store, customers} {
