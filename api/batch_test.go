@@ -19,12 +19,17 @@ type model struct {
 	stock, limit map[string]int64
 	standing     map[string]bool
 	answered     map[string]string // what was asked, by key
+	held         map[string]bool   // keys that somebody else is deciding
+	written      []string          // each line of what was bought, and what was left
 }
 
 func (m *model) decide(w api.Wish) api.Verdict {
 	asked := fmt.Sprint(w.SKUs, w.Quantities)
 	if before, ok := m.answered[w.Key]; ok {
 		return api.Verdict{Outcome: map[bool]string{true: "repeated", false: "mismatch"}[before == asked]}
+	}
+	if m.held[w.Key] {
+		return api.Verdict{Outcome: "in-progress"}
 	}
 	v := api.Verdict{Outcome: "bought"}
 	for i, sku := range w.SKUs {
@@ -51,6 +56,7 @@ func (m *model) decide(w api.Wish) api.Verdict {
 	for i, sku := range w.SKUs {
 		if v.Outcome == "bought" {
 			m.stock[sku] -= int64(w.Quantities[i])
+			m.written = append(m.written, fmt.Sprint(sku, " ", w.Quantities[i], " ", m.stock[sku]))
 		}
 		v.Remaining = append(v.Remaining, m.stock[sku])
 	}
@@ -96,6 +102,14 @@ func TestBatchIsASequence(t *testing.T) {
 				}
 				wishes = append(wishes, w)
 			}
+			other, err := s.db.Begin(s.t.Context())
+			require.NoError(t, err)
+			m.held = map[string]bool{}
+			for n := range rapid.IntRange(0, 2).Draw(t, "held") {
+				m.held[fmt.Sprint(n)] = true
+				_, err := other.Exec(s.t.Context(), `SELECT pg_advisory_xact_lock(hashtextextended($1, hashtextextended('', 0)))`, fmt.Sprint(n))
+				require.NoError(t, err)
+			}
 			var want []api.Verdict
 			for _, w := range wishes {
 				v := m.decide(w)
@@ -105,6 +119,7 @@ func TestBatchIsASequence(t *testing.T) {
 				}
 			}
 			got, err := s.api.DecideTogether(s.t.Context(), wishes)
+			require.NoError(t, other.Rollback(s.t.Context()))
 			require.NoError(t, err)
 			require.Equal(t, want, got)
 		}
@@ -114,6 +129,8 @@ func TestBatchIsASequence(t *testing.T) {
 		require.Equal(t, bought, one[int](s, `SELECT count(*) FROM orders`))
 		require.Equal(t, len(m.answered), one[int](s, `SELECT count(*) FROM idempotency_keys`))
 		require.Equal(t, bought, s.events(schema.TypeOrderPlaced))
+		require.Zero(t, one[int](s, `SELECT count(*) FROM outbox WHERE bucket IS DISTINCT FROM bucket_of(message_group)`))
+		require.ElementsMatch(t, m.written, one[[]string](s, `SELECT coalesce(array_agg(concat_ws(' ', sku, quantity, remaining_stock)), '{}') FROM all_order_lines`))
 	})
 	t.Logf("%d schedules", turn)
 }

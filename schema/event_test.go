@@ -127,6 +127,19 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
+// TestAttributesJSON: whatever the attributes are, they read back as they were.
+func TestAttributesJSON(t *testing.T) {
+	require.Equal(t, "{}", schema.Event{}.AttributesJSON())
+	rapid.Check(t, func(t *rapid.T) {
+		want := rapid.MapOfN(rapid.String(), rapid.Custom(func(t *rapid.T) schema.Attribute {
+			return schema.Attribute{Type: rapid.String().Draw(t, "type"), Value: rapid.String().Draw(t, "value")}
+		}), 0, 9).Draw(t, "attributes")
+		got := map[string]schema.Attribute{}
+		require.NoError(t, json.Unmarshal([]byte(schema.Event{Attributes: want}.AttributesJSON()), &got))
+		require.Equal(t, want, got)
+	})
+}
+
 func TestNewRefusesWhatSNSWould(t *testing.T) {
 	long := schema.OrderPlaced{OrderID: schema.NewID(), CustomerID: strings.Repeat("x", 210<<10), Quantity: 1, Lines: []schema.Line{{SKU: "a", Quantity: 1}}}
 	_, err := schema.New(schema.NewID(), long, "")

@@ -119,6 +119,61 @@ func TestMigrateBesideALongTransaction(t *testing.T) {
 	require.Zero(t, unsure)
 }
 
+// TestMigrateBesideACheckout: a migration comes between the statements of a checkout that
+// has locked its product, and waits until that is through.
+func TestMigrateBesideACheckout(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	buyer, other := connect(t, db.DSN), connect(t, db.DSN)
+	_, err := other.Exec(t.Context(), `DROP TRIGGER products_keep_ordered ON products; DROP FUNCTION keep_ordered;
+		ALTER TABLE orders ADD CONSTRAINT orders_sku_fkey FOREIGN KEY (sku) REFERENCES products;
+		DO $$ BEGIN EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc WHERE 'p_buckets' = ANY (proargnames)); END $$;
+		DELETE FROM migrations_store WHERE version_id >= 10`)
+	require.NoError(t, err)
+	tx, err := buyer.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM products WHERE sku = 'CP-502101' FOR NO KEY UPDATE`)
+	require.NoError(t, err)
+	var applied []string
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		applied, err = schema.MigrateStore(context.WithoutCancel(t.Context()), db.DSN)
+		return err
+	})
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := other.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		return err == nil && waits
+	}, 10*time.Second, 10*time.Millisecond)
+	_, err = tx.Exec(t.Context(), `UPDATE products SET stock = stock - 1 WHERE sku = 'CP-502101';
+		INSERT INTO orders (id, sku, quantity, remaining_stock) VALUES (gen_random_uuid(), 'CP-502101', 1, 9)`)
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, g.Wait())
+	require.Equal(t, []string{"store/00010_checkout_lighter.sql"}, applied)
+}
+
+// TestMigrateKeepsTheLargest: a row that was as large as the check allowed stays when the
+// check measures otherwise, and holds nothing up.
+func TestMigrateKeepsTheLargest(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	conn := connect(t, db.DSN)
+	const largest = `INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'g',
+		'{"a": {"type": "String", "value": "x"}}', repeat('x', 200 * 1024 - octet_length('{"a": {"type": "String", "value": "x"}}')))`
+	_, err := conn.Exec(t.Context(), `ALTER TABLE outbox DROP CONSTRAINT outbox_size,
+			ADD CONSTRAINT outbox_size CHECK (octet_length(body) + octet_length(attributes::text) <= 200 * 1024);
+		DELETE FROM migrations_events WHERE version_id >= 14;`+largest)
+	require.NoError(t, err)
+	applied, err := schema.MigrateStore(t.Context(), db.DSN)
+	require.NoError(t, err)
+	require.Equal(t, []string{"events/00014_bucket_given.sql", "events/00015_size_holds.sql"}, applied)
+	_, err = conn.Exec(t.Context(), largest)
+	require.Equal(t, "23514", sqlState(err))
+	_, err = conn.Exec(t.Context(), `SELECT ensure_partitions(20)`)
+	require.NoError(t, err)
+}
+
 func TestPartitionsReachAhead(t *testing.T) {
 	t.Parallel()
 	for _, tmpl := range []pgtest.Template{store, customers} {
@@ -241,7 +296,6 @@ func requireRights(t *testing.T, db *pgtest.Database, rights []right) {
 	}
 }
 
-// TestRoles holds each role to what it may do in the store.
 // TestOrderedProductStays: a product that was ordered is neither deleted nor renamed, also
 // where the order commits only after the deletion was tried; any other one may be.
 func TestOrderedProductStays(t *testing.T) {
@@ -262,8 +316,11 @@ func TestOrderedProductStays(t *testing.T) {
 	}
 	refused(`DELETE FROM products WHERE sku = 'ordered'`)
 	refused(`UPDATE products SET sku = 'renamed' WHERE sku = 'ordered'`)
-	_, err = seller.Exec(t.Context(), `UPDATE products SET name = 'New' WHERE sku = 'ordered'; DELETE FROM products WHERE sku = 'other'`)
+	_, err = seller.Exec(t.Context(), `UPDATE products SET sku = sku, name = 'New' WHERE sku = 'ordered'; DELETE FROM products WHERE sku = 'other';
+		GRANT DELETE ON products TO restock_consumers`)
 	require.NoError(t, err)
+	_, err = connect(t, db.RoleDSN(schema.RoleConsumers, password)).Exec(t.Context(), `DELETE FROM products WHERE sku = 'ordered'`)
+	require.Equal(t, "23503", sqlState(err), "who may not see the orders is told the same")
 
 	_, err = seller.Exec(t.Context(), `DELETE FROM orders`)
 	require.NoError(t, err)
@@ -286,6 +343,7 @@ func TestOrderedProductStays(t *testing.T) {
 	require.ErrorContains(t, <-tried, `product 'ordered' was ordered`)
 }
 
+// TestRoles holds each role to what it may do in the store.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	db := pgtestDatabase(t)

@@ -43,6 +43,10 @@ func TestLoadCommand(t *testing.T) {
 	code, _, stderr := command(t, audited, "load", url, "--for", "100ms", "--sku", "P-1")
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "stock conserved: false")
+	_, err = pool.Exec(t.Context(), `UPDATE products SET stock = stock - 1 WHERE sku = 'P-7'; INSERT INTO orders (id, sku, quantity, remaining_stock) VALUES (gen_random_uuid(), 'none', 1, 0)`)
+	require.NoError(t, err)
+	_, _, stderr = command(t, audited, "load", url, "--for", "100ms", "--sku", "P-1")
+	require.Contains(t, stderr, "stock conserved: false", "an order of a product that is none")
 
 	for _, args := range [][]string{{"--connections", "0"}, {"--rate", "-1"}, {"--for", "0s"}} {
 		code, _, _ := command(t, nil, append([]string{"load", url}, args...)...)

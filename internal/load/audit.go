@@ -15,7 +15,7 @@ type Audit struct {
 	Orders    int  `json:"orders"`    // that were answered with 200
 	Missing   int  `json:"missing"`   // of them are not there
 	Eventless int  `json:"eventless"` // orders since the beginning of the run without their event
-	Conserved bool `json:"conserved"` // sold and left is initial and delivered, of every product
+	Conserved bool `json:"conserved"` // sold and left is initial and delivered, of every product, and nothing else is sold
 }
 
 // OK tells whether all is as promised.
@@ -42,8 +42,8 @@ func Look(ctx context.Context, conn *pgx.Conn, since time.Time, orders []uuid.UU
 	}
 	a.Missing = len(orders) - there
 	// Stock and lines in one snapshot, so that others may go on buying.
-	err := conn.QueryRow(ctx, `SELECT coalesce(bool_and(p.stock + coalesce(o.sold, 0) = p.initial_stock + coalesce(r.delivered, 0)), true)
-		FROM products p LEFT JOIN (SELECT sku, sum(quantity) AS sold FROM all_order_lines GROUP BY 1) o USING (sku)
+	err := conn.QueryRow(ctx, `SELECT coalesce(bool_and(coalesce(p.stock + coalesce(o.sold, 0) = p.initial_stock + coalesce(r.delivered, 0), false)), true)
+		FROM products p FULL JOIN (SELECT sku, sum(quantity) AS sold FROM all_order_lines GROUP BY 1) o USING (sku)
 		LEFT JOIN (SELECT sku, sum(delivered_quantity) AS delivered FROM replenishments GROUP BY 1) r USING (sku)`).Scan(&a.Conserved)
 	if err != nil {
 		return a, fmt.Errorf("add up the stock: %w", err)

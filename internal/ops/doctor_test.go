@@ -61,6 +61,9 @@ func TestDoctorOfDatabases(t *testing.T) {
 		"a row of no shard": {"buckets", `INSERT INTO shards (slot, relay, publication, first_bucket, last_bucket, state) VALUES ('a', 'a', 'a', 0, 255, 'serving');
 			ALTER TABLE outbox DISABLE TRIGGER outbox_bucket; INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'a', 'g', '{}', '{}');
 			ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket`, ops.LevelFail},
+		"published before there were buckets": {"buckets", `INSERT INTO shards (slot, relay, publication, first_bucket, last_bucket, state) VALUES ('a', 'a', 'a', 0, 255, 'serving');
+			ALTER TABLE outbox DISABLE TRIGGER outbox_bucket; INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'a', 'g', '{}', '{}');
+			ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket; INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'published' FROM outbox`, ops.LevelOK},
 		"no publication":           {"publication", `DROP PUBLICATION restock_outbox`, ops.LevelFail},
 		"another publication":      {"publication", `ALTER PUBLICATION restock_outbox SET (publish = 'insert, update')`, ops.LevelFail},
 		"a migration is missing":   {"schema", `DELETE FROM migrations_store WHERE version_id = 4`, ops.LevelFail},
@@ -79,7 +82,7 @@ func TestDoctorOfDatabases(t *testing.T) {
 		s.exec(s.store, `DROP PUBLICATION IF EXISTS restock_outbox; CREATE PUBLICATION restock_outbox FOR TABLE outbox WITH (publish = 'insert', publish_via_partition_root = true);
 			INSERT INTO migrations_store (version_id, is_applied) SELECT 4, true WHERE NOT EXISTS (SELECT FROM migrations_store WHERE version_id = 4);
 			GRANT SELECT ON migrations_store TO restock_maintenance; SELECT ensure_partitions();
-			DELETE FROM shards; DELETE FROM outbox; ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket`)
+			DELETE FROM shards; DELETE FROM outbox; DELETE FROM ledger; ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_bucket`)
 	}
 }
 

@@ -8,13 +8,23 @@
 -- twelfth of a rush: every order is written by the transaction that has just taken its
 -- product's stock, and holds that row. The other way round, a product that was ordered
 -- stays, as it did: docs/decisions/12.
+--
+-- Both tables are locked before anything else, in the order of a checkout and as far as
+-- the rest needs: a batch that has locked its rows and not yet changed them would wait for
+-- a weaker lock, and this for the batch. The lock is had at once or not at all: what waits
+-- for it would hold up checkouts.
 
 -- +goose Up
-SET LOCAL lock_timeout = '5s';
+SET LOCAL lock_timeout = '3s';
+LOCK TABLE products, orders IN ACCESS EXCLUSIVE MODE;
 
 -- +goose StatementBegin
-CREATE FUNCTION keep_ordered() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION keep_ordered() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.sku = OLD.sku THEN
+        RETURN NULL; -- set to what it was, as an upsert does
+    END IF;
     -- The row is held by now: whoever orders it waits for it, or is seen here.
     IF EXISTS (SELECT FROM public.orders WHERE sku = OLD.sku) THEN
         RAISE foreign_key_violation USING MESSAGE = format('product %L was ordered, so it is neither deleted nor renamed', OLD.sku),
@@ -23,6 +33,7 @@ BEGIN
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
+REVOKE ALL ON FUNCTION keep_ordered() FROM PUBLIC; -- it looks with the owner's rights, as a foreign key does
 CREATE TRIGGER products_keep_ordered AFTER DELETE OR UPDATE OF sku ON products FOR EACH ROW EXECUTE FUNCTION keep_ordered();
 ALTER TABLE orders DROP CONSTRAINT orders_sku_fkey;
 
