@@ -161,7 +161,7 @@ func TestMigrateKeepsTheLargest(t *testing.T) {
 	conn := connect(t, db.DSN)
 	const largest = `INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'g',
 		'{"a": {"type": "String", "value": "x"}}', repeat('x', 200 * 1024 - octet_length('{"a": {"type": "String", "value": "x"}}')))`
-	_, err := conn.Exec(t.Context(), `ALTER TABLE outbox DROP CONSTRAINT outbox_size,
+	_, err := conn.Exec(t.Context(), `ALTER TABLE outbox DROP CONSTRAINT outbox_bucket_check, DROP CONSTRAINT outbox_size,
 			ADD CONSTRAINT outbox_size CHECK (octet_length(body) + octet_length(attributes::text) <= 200 * 1024);
 		DELETE FROM migrations_events WHERE version_id >= 14;`+largest)
 	require.NoError(t, err)
@@ -275,6 +275,8 @@ func TestOutboxRefuses(t *testing.T) {
 	} {
 		require.Equal(t, "23514", sqlState(err), name)
 	}
+	_, err := conn.Exec(t.Context(), `INSERT INTO outbox (id, type, message_group, bucket, attributes, body) VALUES (gen_random_uuid(), 'x', 'g', 256, '{}', '{}')`)
+	require.Equal(t, "23514", sqlState(err), "a bucket that no shard has")
 }
 
 // denied is Postgres's code for a right that is missing.

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// What a checkout writes, as SQL alone: the same rows of the same size. A colon before a
-// letter or a digit would be a variable of pgbench's.
+// What a checkout writes, as SQL alone: the same rows of the same size, with a bucket, so
+// that no trigger computes one. A colon before a letter or a digit would be a variable of
+// pgbench's.
 const (
 	rowBody  = `'{"time":"2026-01-01T00-00-00.000000Z","specversion":"1.0","id":"01983f6e-9b1a-7c3e-8d21-5a4f6b7c8d9e","source":"/restock/store","type":"order.placed","subject":"01983f6e-9b1a-7c3e-8d21-5a4f6b7c8d9e","datacontenttype":"application/json","dataschema":"urn-restock-order.placed-1","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","data":{"orderId":"01983f6e-9b1a-7c3e-8d21-5a4f6b7c8d9e","quantity": 1,"lines":[{"sku":"P-1234","quantity": 1}]}}'`
 	rowRest  = `'{"eventId":{"type":"String","value":"01983f6e-9b1a-7c3e-8d21-5a4f6b7c8d9e"},"quantity":{"type":"Number","value":"1"},"eventType":{"type":"String","value":"order.placed"},"traceparent":{"type":"String","value":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}'`
@@ -25,7 +26,7 @@ func oneStatement(products int) string {
 	return fmt.Sprintf(`\set n random(0, %d)
 WITH p AS (UPDATE products SET stock = stock - 1 WHERE sku = 'P-' || :n::integer AND stock >= 1 AND max_order_quantity >= 1 RETURNING sku, stock),
 o AS (INSERT INTO orders (id, sku, quantity, remaining_stock) SELECT gen_random_uuid(), sku, 1, stock FROM p RETURNING id)
-INSERT INTO outbox (id, type, message_group, attributes, body, traceparent) SELECT gen_random_uuid(), 'order.placed', id::text, %s::jsonb, %s, %s FROM o;
+INSERT INTO outbox (id, type, message_group, bucket, attributes, body, traceparent) SELECT gen_random_uuid(), 'order.placed', id::text, 7, %s::jsonb, %s, %s FROM o;
 `, products-1, rowRest, rowBody, rowTrace)
 }
 
@@ -33,7 +34,7 @@ INSERT INTO outbox (id, type, message_group, attributes, body, traceparent) SELE
 const threeStatements = `BEGIN;
 UPDATE products SET stock = stock - 1 WHERE sku = 'P-0' AND stock >= 1;
 INSERT INTO orders (id, sku, quantity, remaining_stock) VALUES (gen_random_uuid(), 'P-0', 1, 1);
-INSERT INTO outbox (id, type, message_group, attributes, body, traceparent) VALUES (gen_random_uuid(), 'order.placed', gen_random_uuid()::text, ` + rowRest + `::jsonb, ` + rowBody + `, ` + rowTrace + `);
+INSERT INTO outbox (id, type, message_group, bucket, attributes, body, traceparent) VALUES (gen_random_uuid(), 'order.placed', gen_random_uuid()::text, 7, ` + rowRest + `::jsonb, ` + rowBody + `, ` + rowTrace + `);
 COMMIT;
 `
 

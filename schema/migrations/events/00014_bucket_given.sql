@@ -16,5 +16,6 @@ DROP TRIGGER outbox_bucket ON outbox;
 CREATE TRIGGER outbox_bucket BEFORE INSERT ON outbox FOR EACH ROW WHEN (NEW.bucket IS NULL) EXECUTE FUNCTION set_bucket();
 ALTER TABLE outbox
     ENABLE ALWAYS TRIGGER outbox_bucket,
+    ADD CONSTRAINT outbox_bucket_check CHECK (bucket BETWEEN 0 AND 255) NOT VALID,
     DROP CONSTRAINT outbox_size,
     ADD CONSTRAINT outbox_size CHECK (octet_length(body) + pg_column_size(attributes) <= 200 * 1024) NOT VALID;

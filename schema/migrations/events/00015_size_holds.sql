@@ -5,6 +5,9 @@
 
 -- +goose Up
 -- +goose StatementBegin
+ALTER TABLE outbox VALIDATE CONSTRAINT outbox_bucket_check;
+-- +goose StatementEnd
+-- +goose StatementBegin
 DO $$
 BEGIN
     ALTER TABLE outbox VALIDATE CONSTRAINT outbox_size;
