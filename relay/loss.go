@@ -67,7 +67,8 @@ func (r *Relay) find(ctx context.Context, cfg Config, db *pgx.Conn, conn *pgconn
 }
 
 // publicationYounger tells whether a shard's publication may be younger than its slot, which
-// no relay has used yet, so that its catalog_xmin is that of its making.
+// no relay has used yet, so that its catalog_xmin is that of its making, or older where
+// another slot of the cluster lagged then.
 func publicationYounger(ctx context.Context, db *pgx.Conn, s Shard) (younger bool, err error) {
 	err = db.QueryRow(ctx, `SELECT coalesce((SELECT age(p.xmin) <= age(s.catalog_xmin) FROM pg_publication p, pg_replication_slots s
 		WHERE p.pubname = $1 AND s.slot_name = $2), false)`, s.Publication, s.Slot).Scan(&younger)

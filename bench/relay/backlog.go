@@ -57,14 +57,17 @@ type backlog struct {
 }
 
 // newBacklog makes a slot and commits rows behind it, perTransaction at a time: each an
-// order.placed of 300 bytes, over 5,000 groups, with ids that grow as UUIDv7 do.
+// order.placed of 300 bytes, over 5,000 groups, with ids that grow as UUIDv7 do. Slots of
+// other databases, which nobody needs any more, are dropped: a new one begins with the
+// catalog that the oldest of all holds, and would look older than its own publication.
 func newBacklog(ctx context.Context, pg *localpg.Server, database, slot string, rows, perTransaction int) (*backlog, error) {
 	b := &backlog{pg: pg, database: database, slot: slot, rows: rows}
 	load := func(transactions int) string {
 		return fmt.Sprintf(loadSQL, transactions, perTransaction)
 	}
 	dsn := pg.DSN(database)
-	err := execute(ctx, dsn, "CREATE SEQUENCE IF NOT EXISTS bench_ids", "SELECT pg_create_logical_replication_slot('"+slot+"', 'pgoutput')",
+	err := execute(ctx, dsn, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database <> current_database()",
+		"CREATE SEQUENCE IF NOT EXISTS bench_ids", "SELECT pg_create_logical_replication_slot('"+slot+"', 'pgoutput')",
 		"SET synchronous_commit = off", load(rows/perTransaction-1), "CHECKPOINT")
 	if err != nil {
 		return nil, err

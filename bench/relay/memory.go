@@ -30,9 +30,6 @@ const (
 // memory drains backlogs of different sizes, each by a process of its own with restock
 // relay's defaults, and prints the most that it ever held, and how that grew.
 func memory(ctx context.Context, pg *localpg.Server, _ options) (bool, error) {
-	if err := store(ctx, pg, "memory"); err != nil {
-		return false, err
-	}
 	ok := true
 	for _, load := range []struct {
 		name                 string
@@ -42,7 +39,13 @@ func memory(ctx context.Context, pg *localpg.Server, _ options) (bool, error) {
 		{"1000000_events", 1_000_000, 100},
 		{"one_transaction_of_500000", 500_000, 500_000},
 	} {
-		b, err := newBacklog(ctx, pg, "memory", "memory_"+load.name, load.rows, load.perTransaction)
+		// A database for each, because in one whose ledger is of another slot the relay
+		// sweeps before it streams.
+		database := "memory_" + load.name
+		if err := store(ctx, pg, database); err != nil {
+			return false, err
+		}
+		b, err := newBacklog(ctx, pg, database, database, load.rows, load.perTransaction)
 		if err != nil {
 			return false, err
 		}
