@@ -43,7 +43,7 @@ type wakeup struct {
 var (
 	atOnce    = wakeup{}
 	whenFast  = wakeup{64 << 10, 2 * time.Millisecond}
-	inBacklog = wakeup{gatherBuffer, 10 * time.Millisecond}
+	inBacklog = wakeup{gatherBuffer, 20 * time.Millisecond}
 )
 
 // gatherSpan is how long bytes are counted, at least, before it is judged how fast
