@@ -131,8 +131,7 @@ func grown(ctx context.Context, b *bench) (bool, error) {
 		}
 		defer func() { _ = s.close() }()
 	}
-	// As many products are bought of the large shop as of the small one: how many
-	// pages a load touches is not what is measured.
+	// Of all its products, so that what a larger table costs is measured as well.
 	return b.compare(ctx, small, []*contender{
 		small.byAPI("small", load.Uniform(small.skus), 32, false), large.byAPI("grown", load.Uniform(large.skus), 32, false),
 	}, []against{{"grown_vs_small", "grown", "small", figure.AtLeast(0.95)}})
