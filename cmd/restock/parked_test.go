@@ -152,6 +152,8 @@ func TestParkedCommand(t *testing.T) {
 func TestKillTheRelayWhileItReleases(t *testing.T) {
 	w := newParkedWorld(t)
 	w.park("bad", 400)
+	// So that something is left to be sent when it is killed.
+	slow := w.aws.Faults().Add(localaws.Rule{Effect: localaws.Delay, Service: "sns", Group: "bad", Delay: 3 * time.Millisecond})
 	code, _, errs := command(t, w.env, "parked", "send", "--group", "bad", "--no-wait")
 	require.Zero(t, code, errs)
 	for range 3 {
@@ -165,6 +167,7 @@ func TestKillTheRelayWhileItReleases(t *testing.T) {
 		})
 		w.relay.restart()
 	}
+	w.aws.Faults().Remove(slow)
 	w.eventually("released", func() bool { return w.count(`parked_groups`) == 0 })
 	w.eventually("all is published", func() bool {
 		return w.count(`outbox o WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.event_id = o.id AND l.outcome = 'published')`) == 0
