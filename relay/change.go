@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
 )
 
 // ShardsChange splits an outbox into another number of shards while its relays run.
@@ -169,9 +170,7 @@ const gathering = 3 * time.Second
 
 // fit refuses where the change could not end, or would leave a shard to nobody.
 func (c ShardsChange) fit(ctx context.Context, serving []Shard) error {
-	var filled bool
-	err := c.conn.QueryRow(ctx, `SELECT bool_and(EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A')))
-		FROM (SELECT 'outbox'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'outbox'::regclass AND NOT inhdetachpending) AS of (t)`).Scan(&filled)
+	filled, err := schema.FillsBuckets(ctx, c.conn)
 	if err != nil {
 		return err
 	}

@@ -79,10 +79,7 @@ func (s databaseSubject) settings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slots := make([]string, len(shards))
-	for i, shard := range shards {
-		slots[i] = shard.Slot
-	}
+	slots := slotsOf(shards)
 	err = s.db.Pool.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'), pg_is_in_recovery(),
 			(SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
 			current_setting('max_replication_slots')::int, (SELECT count(*) FROM pg_replication_slots),
@@ -204,18 +201,19 @@ func (s databaseSubject) partitions(ctx context.Context) error {
 // divide the events: a row without one is no shard's, and with two of them a group has
 // two relays. Rows from before there were buckets have none, and were published.
 func (s databaseSubject) buckets(ctx context.Context) error {
-	var split, filled bool
+	var split bool
 	if err := s.db.Pool.QueryRow(ctx, `SELECT to_regclass('shards') IS NOT NULL`).Scan(&split); err != nil || !split {
+		return err
+	}
+	filled, err := schema.FillsBuckets(ctx, s.db.Pool)
+	if err != nil {
 		return err
 	}
 	var newest, others, none int
 	// Not EXISTS: that might be answered by a hash of the whole ledger.
-	err := s.db.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM shards),
-			(SELECT bool_and(EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t AND tgname = 'outbox_bucket' AND tgenabled IN ('O', 'A')))
-			   FROM (SELECT 'outbox'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'outbox'::regclass AND NOT inhdetachpending) AS of (t)),
-			count(bucket), count(*) FILTER (WHERE bucket <> bucket_of(message_group)),
+	err = s.db.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM shards), count(bucket), count(*) FILTER (WHERE bucket <> bucket_of(message_group)),
 			count(*) FILTER (WHERE bucket IS NULL AND (SELECT event_id FROM ledger l WHERE l.day = n.day AND l.event_id = n.id) IS NULL)
-		FROM (SELECT day, id, bucket, message_group FROM outbox ORDER BY day DESC, id DESC LIMIT $1) n`, bucketsSeen).Scan(&split, &filled, &newest, &others, &none)
+		FROM (SELECT day, id, bucket, message_group FROM outbox ORDER BY day DESC, id DESC LIMIT $1) n`, bucketsSeen).Scan(&split, &newest, &others, &none)
 	if err != nil {
 		return fmt.Errorf("look at the newest rows' buckets: %w", err)
 	}
@@ -235,6 +233,14 @@ func (s databaseSubject) buckets(ctx context.Context) error {
 
 // doctorShard is a slot of the outbox, and what its publication must be.
 type doctorShard struct{ Slot, Place, Publication, Filter string }
+
+func slotsOf(shards []doctorShard) []string {
+	slots := make([]string, len(shards))
+	for i, shard := range shards {
+		slots[i] = shard.Slot
+	}
+	return slots
+}
 
 // shards lists those that are served or were not cleared away. Without any the outbox is
 // one; before the migration that it is missing for, too.
@@ -339,13 +345,9 @@ func (s databaseSubject) leftOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := make([]string, len(shards))
-	for i, shard := range shards {
-		known[i] = shard.Slot
-	}
 	rows, err := s.db.Pool.Query(ctx, `SELECT slot_name, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
 		FROM pg_replication_slots WHERE database = current_database() AND NOT active AND slot_name <> ALL ($1)
-		AND starts_with(slot_name, $2) AND substr(slot_name, length($2) + 1) ~ '^(_[0-9]+_of_[0-9]+)?$' ORDER BY slot_name`, known, s.db.Slot)
+		AND starts_with(slot_name, $2) AND substr(slot_name, length($2) + 1) ~ '^(_[0-9]+_of_[0-9]+)?$' ORDER BY slot_name`, slotsOf(shards), s.db.Slot)
 	if err != nil {
 		return fmt.Errorf("list the slots: %w", err)
 	}
