@@ -15,7 +15,8 @@ func TestLoadCommand(t *testing.T) {
 	t.Parallel()
 	db, pool := newDatabase(t, store)
 	_, err := pool.Exec(t.Context(), `INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
-		SELECT 'P-' || n, 'Donut', 30, 30, 10, 'F', 'm@example.com' FROM generate_series(1, 1200) n`)
+		SELECT 'P-' || n, 'Donut', units, units, 10, 'F', 'm@example.com'
+		  FROM generate_series(1, 1200) n, LATERAL (SELECT CASE n WHEN 1 THEN 1000 ELSE 30 END) AS stock (units)`) // the hot one outlasts the other loads
 	require.NoError(t, err)
 	api := launch(t, []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleAPI, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "error")
 	url := api.endpoints["api"]
