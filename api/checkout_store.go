@@ -48,11 +48,11 @@ func newPurchase(req checkoutRequest, trace traceparent) (*purchase, error) {
 	return p, nil
 }
 
-// isScalar tells whether the SQL function checkout can decide p, which takes less
+// isScalar tells whether the SQL function checkout_alone can decide p, which takes less
 // than checkout_batch does for a single one.
 func (p *purchase) isScalar() bool { return p.key == nil && len(p.lines) == 1 }
 
-// What the SQL functions checkout and checkout_batch decide.
+// What the SQL functions checkout_alone and checkout_batch decide.
 const (
 	decidedBought     = "bought"
 	decidedShort      = "short"
@@ -81,11 +81,14 @@ type lineDecision struct {
 }
 
 const sqlCheckout = `SELECT outcome, remaining, replenishment, max_quantity
-  FROM checkout($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  FROM checkout_alone($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 
 // decide is one round trip and one transaction.
 func (s *store) decide(ctx context.Context, p *purchase) (decision, error) {
-	args := append([]any{p.order, p.lines[0].sku, p.lines[0].quantity, p.buyer(), s.cooldown}, p.placed.AppendArgs()...)
+	args := []any{
+		p.order, p.lines[0].sku, p.lines[0].quantity, p.buyer(), s.cooldown,
+		p.placed.ID, p.placed.Type, p.placed.Group, p.bucket, p.attributes, p.placed.Body, string(p.trace),
+	}
 	var d decision
 	err := s.attempt(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
 		var err error

@@ -136,8 +136,7 @@ func Append(ctx context.Context, db Execer, e Event) error {
 }
 
 // AppendArgs are the arguments of the SQL function append_event, in its order:
-// id, type, message_group, subject, attributes, body, traceparent. A function
-// of the database that appends an event among other work takes the same ones.
+// id, type, message_group, subject, attributes, body, traceparent.
 func (e Event) AppendArgs() []any {
 	return []any{e.ID, e.Type, e.Group, nullable(e.Subject), e.AttributesJSON(), e.Body, nullable(e.Traceparent)}
 }

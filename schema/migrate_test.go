@@ -128,6 +128,7 @@ func TestMigrateBesideACheckout(t *testing.T) {
 	_, err := other.Exec(t.Context(), `DROP TRIGGER products_keep_ordered ON products; DROP FUNCTION keep_ordered;
 		ALTER TABLE orders ADD CONSTRAINT orders_sku_fkey FOREIGN KEY (sku) REFERENCES products;
 		DO $$ BEGIN EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc WHERE 'p_buckets' = ANY (proargnames)); END $$;
+		DROP FUNCTION checkout_alone;
 		DELETE FROM migrations_store WHERE version_id >= 10`)
 	require.NoError(t, err)
 	tx, err := buyer.Begin(t.Context())
@@ -150,7 +151,7 @@ func TestMigrateBesideACheckout(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit(t.Context()))
 	require.NoError(t, g.Wait())
-	require.Equal(t, []string{"store/00010_checkout_lighter.sql"}, applied)
+	require.Equal(t, []string{"store/00010_checkout_lighter.sql", "store/00011_checkout_alone.sql"}, applied)
 }
 
 // TestMigrateKeepsTheLargest: a row that was as large as the check allowed stays when the
