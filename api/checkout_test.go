@@ -90,6 +90,7 @@ func TestReplenishmentEvent(t *testing.T) {
 func TestOrderEvent(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
+	s.exec(`ALTER TABLE outbox DISABLE TRIGGER outbox_bucket`) // so that it is the checkout that gives the bucket
 	named := s.checkout(`{"sku":"CP-502102","quantity":120,"customerId":"손님 1"}`)
 	require.Equal(t, http.StatusOK, named.status, named.raw)
 	body, err := schema.Decode([]byte(one[string](s, `SELECT body FROM outbox`)))
@@ -101,6 +102,7 @@ func TestOrderEvent(t *testing.T) {
 		Lines: []schema.Line{{SKU: cream, Quantity: 120}},
 	}, payload)
 	require.Equal(t, schema.Group("손님 1"), one[string](s, `SELECT message_group FROM outbox`))
+	require.True(t, one[bool](s, `SELECT bucket = bucket_of(message_group) FROM outbox`))
 	require.Equal(t, schema.Attribute{Type: "Number", Value: "120"}, one[map[string]schema.Attribute](s, `SELECT attributes FROM outbox`)["quantity"])
 	require.Regexp(t, `^00-[0-9a-f]{32}-[0-9a-f]{16}-01$`, one[string](s, `SELECT traceparent FROM outbox`), "made here, where the caller has none")
 	require.Equal(t, "손님 1", one[string](s, `SELECT customer_id FROM orders`))

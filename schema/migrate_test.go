@@ -329,7 +329,7 @@ func TestOrderedProductStays(t *testing.T) {
 	require.NoError(t, err)
 	tx, err := buyer.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `SELECT FROM checkout(gen_random_uuid(), 'ordered', 1, NULL, '1 min', gen_random_uuid(), 'order.placed', 'g', NULL, '{}', '{}', NULL)`)
+	_, err = tx.Exec(t.Context(), `SELECT FROM checkout_alone(gen_random_uuid(), 'ordered', 1, NULL, '1 min', gen_random_uuid(), 'order.placed', 'g', bucket_of('g'), '{}', '{"a":1}', NULL)`)
 	require.NoError(t, err)
 	tried := make(chan error, 1)
 	go func() {

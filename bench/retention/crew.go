@@ -67,7 +67,7 @@ func (c *crew) buyWhile(ctx context.Context, something func(context.Context) err
 func buy(ctx context.Context, conn *pgx.Conn) error {
 	var outcome string
 	product := rand.IntN(products) //nolint:gosec // G404: which one is no secret
-	err := conn.QueryRow(ctx, `SELECT outcome FROM checkout($1, $2, 1, NULL, '5 minutes', $3, 'order.placed', $4, NULL,
+	err := conn.QueryRow(ctx, `SELECT outcome FROM checkout_alone($1, $2, 1, NULL, '5 minutes', $3, 'order.placed', $4::text, bucket_of($4),
 			'{"quantity":{"type":"Number","value":"1"}}', '{"specversion":"1.0","type":"order.placed","data":{"quantity":1}}', NULL)`,
 		schema.NewID(), fmt.Sprintf("P-%d", product), schema.NewID(), schema.NewID().String()).Scan(&outcome)
 	if err == nil && outcome != "bought" {

@@ -236,7 +236,7 @@ func TestCheckoutsWhileDropping(t *testing.T) {
 
 func buy(ctx context.Context, pool *pgxpool.Pool, sku string) error {
 	var outcome string
-	err := pool.QueryRow(ctx, `SELECT outcome FROM checkout($1, $2, 1, NULL, '5 minutes', $3, 'order.placed', $4, NULL, '{}', '{"a":1}', NULL)`,
+	err := pool.QueryRow(ctx, `SELECT outcome FROM checkout_alone($1, $2, 1, NULL, '5 minutes', $3, 'order.placed', $4::text, bucket_of($4), '{}', '{"a":1}', NULL)`,
 		schema.NewID(), sku, schema.NewID(), schema.NewID().String()).Scan(&outcome)
 	if err == nil && outcome != "bought" {
 		return fmt.Errorf("checkout: %s", outcome)
