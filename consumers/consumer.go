@@ -195,6 +195,9 @@ func (w *Worker) circuitChanged(to gobreaker.State) {
 // only where it cannot start.
 func (w *Worker) Run(ctx context.Context) error {
 	if err := schema.EnsurePartitions(ctx, w.cfg.Pool); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was told to stop before it began
+		}
 		return fmt.Errorf("consumer %s: %w", w.cfg.Interest.Consumer, err)
 	}
 	// Attempts and what keeps their messages outlive ctx by the grace period.

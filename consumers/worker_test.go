@@ -739,6 +739,15 @@ func TestRunSaysThatTheDatabaseIsNotThere(t *testing.T) {
 	require.ErrorContains(t, worker.Run(t.Context()), "consumer factory: ensure partitions")
 }
 
+// TestRunStopsBeforeItBegins: a signal amid the start is no failure.
+func TestRunStopsBeforeItBegins(t *testing.T) {
+	w := setup(t)
+	worker := w.prepare(&recorder{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, worker.Run(ctx))
+}
+
 // TestProgress: a handler that never comes back shows; an idle worker does not.
 func TestProgress(t *testing.T) {
 	w := setup(t)
