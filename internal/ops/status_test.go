@@ -156,9 +156,9 @@ func TestStatusOfWhatWaitsForSomebody(t *testing.T) {
 	r := w.look(w.status(ops.Limits{}))
 	require.Zero(t, r.Relays[0].Unpublished, "parked is dealt with")
 	require.Equal(t, &ops.ReplenishmentStatus{Open: 2, Overdue: 1, OldestSeconds: r.Relays[0].Replenishments.OldestSeconds}, r.Relays[0].Replenishments)
-	require.Equal(t, "degraded store: 1 events and 0 groups are parked\n"+
+	require.Regexp(t, "^degraded store: 1 events and 0 groups are parked\n"+
 		"degraded store: partitions are made for 1 days ahead\n"+
-		"degraded store: 1 replenishments are open for more than 24h0m0s, the oldest for 48h0m0s", concerns(r))
+		`degraded store: 1 replenishments are open for more than 24h0m0s, the oldest for 48h0m\d+s$`, concerns(r))
 }
 
 // TestStatusOfQueues: what waits, since when, what failed, what is dead.
@@ -188,7 +188,7 @@ func TestStatusOfQueues(t *testing.T) {
 	require.Equal(t, "the factory said no: sig=redacted", q.LastError)
 	require.InDelta(t, 2.0/60, q.AttemptsPerSecond, 0.001)
 	require.Contains(t, concerns(r), "degraded factory: 2 messages are dead")
-	require.Contains(t, concerns(r), "degraded factory: 2 messages wait, one was published 10m0s ago")
+	require.Regexp(t, `degraded factory: 2 messages wait, one was published 10m\d+s ago`, concerns(r))
 	require.Zero(t, r.Queues[1].Visible+r.Queues[1].Dead, "ads")
 
 	problems, err := testutil.CollectAndLint(s.Collector())
