@@ -237,6 +237,8 @@ func TestCheckoutBadInput(t *testing.T) {
 		{"customer too long", `{"customerId":"` + long[:129] + `"}`, 422, "invalid-value", "customerId"},
 		{"customer with NUL", `{"customerId":"\u0000"}`, 422, "invalid-value", "customerId"},
 		{"customer with a C1 control", `{"customerId":"a\u0085b"}`, 422, "invalid-value", "customerId"},
+		{"customer with U+FFFE, which SNS refuses", `{"customerId":"a\ufffe"}`, 422, "invalid-value", "customerId"},
+		{"customer with U+FFFF", `{"customerId":"a\uffff"}`, 422, "invalid-value", "customerId"},
 		{"unknown product", `{"sku":"CP-000000"}`, 404, "unknown-product", ""},
 		{"unknown product, more than any limit", `{"sku":"CP-000000","quantity":1000000}`, 404, "unknown-product", ""},
 		{"64 KiB and one byte", `{"sku":"` + strings.Repeat("x", 64<<10-9) + `"}`, 413, "body-too-large", ""},

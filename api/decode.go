@@ -223,13 +223,15 @@ func checkCustomer(field, id string) error {
 	return checkText(field, id)
 }
 
-// checkText refuses what a text column or an SNS attribute would not take.
+// checkText refuses what a text column or an SNS attribute would not take. Of the
+// characters that are no control characters SNS and SQS refuse two, which XML has not.
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 func checkText(field, s string) error {
 	if !utf8.ValidString(s) {
 		return invalidField(field, sayControl)
 	}
 	for _, r := range s {
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) || r == 0xFFFE || r == 0xFFFF {
 			return invalidField(field, sayControl)
 		}
 	}
