@@ -159,8 +159,11 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 		pool.Close()
 		return nil, err
 	}
-	queue := make(chan *ticket, cfg.MaxQueue)
-	m, err := newMetrics(cfg.Metrics, pool, func() int { return len(queue) })
+	c := &committer{
+		queue: make(chan *ticket, cfg.MaxQueue), patience: cfg.AcquireTimeout, log: cfg.Logger, quit: make(chan struct{}),
+		places: make(chan struct{}, max(1, cfg.MaxConns/2)), rooms: map[string]*room{},
+	}
+	m, err := newMetrics(cfg.Metrics, pool, c)
 	if err != nil {
 		pool.Close()
 		batches.Close()
@@ -177,9 +180,8 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	}
 	together := *a.store
 	together.pool = batches
-	a.committer = &committer{
-		queue: queue, patience: cfg.AcquireTimeout, store: &together, beside: a.store, metrics: m, log: cfg.Logger, quit: make(chan struct{}),
-	}
+	c.store, c.beside, c.metrics = &together, a.store, m
+	a.committer = c
 	return a, nil
 }
 

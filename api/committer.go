@@ -33,8 +33,9 @@ const (
 // committer decides checkouts. One goroutine takes whatever waits, decides it in one
 // transaction and takes again, without lingering: a checkout alone goes at once, and
 // while a transaction commits the next batch gathers. What might hold it up goes on
-// beside it, on the connections of the store: checkouts of a batch that failed, each
-// alone, and those that need a replenishment opened.
+// beside it, on the connections of the store: checkouts of a product that somebody else
+// has locked, those of a batch that failed, each alone, and those that need a
+// replenishment opened.
 type committer struct {
 	queue    chan *ticket
 	patience time.Duration // that a checkout waits to be taken
@@ -44,6 +45,11 @@ type committer struct {
 	log      zerolog.Logger
 	quit     chan struct{}
 	others   sync.WaitGroup
+	places   chan struct{} // taken by those who may wait long beside it
+
+	held  atomic.Int32 // how many rooms there are
+	mu    sync.Mutex   // of what follows
+	rooms map[string]*room
 }
 
 // ticket is one checkout in the queue.
@@ -62,6 +68,14 @@ const (
 	taken
 	dropped
 )
+
+// take makes a ticket one that is decided, unless its client has gone.
+func (c *committer) take(t *ticket) bool {
+	if t.state.CompareAndSwap(waiting, taken) {
+		c.metrics.wait.Observe(time.Since(t.since).Seconds())
+	}
+	return t.state.Load() == taken
+}
 
 // checkout has p decided. It returns before that only while p is not taken.
 func (c *committer) checkout(ctx context.Context, p *purchase) (decision, error) {
@@ -119,15 +133,14 @@ func (c *committer) run() {
 
 func (c *committer) stop() { close(c.quit) }
 
-// gather takes t and whatever else waits.
+// gather takes t and whatever else waits, but for the products that have a room.
 func (c *committer) gather(t *ticket) []*ticket {
 	var batch []*ticket
 	lines := 0
 	for {
-		if t.state.CompareAndSwap(waiting, taken) {
+		if !c.seated(t) && c.take(t) {
 			batch = append(batch, t)
 			lines += len(t.lines)
-			c.metrics.wait.Observe(time.Since(t.since).Seconds())
 		}
 		if len(batch) == maxBatch || lines >= maxBatchLines {
 			return batch
@@ -145,16 +158,28 @@ func (c *committer) decide(batch []*ticket) {
 		return
 	}
 	c.metrics.batch.Observe(float64(len(batch)))
-	depleted, err := c.settle(c.store, batch)
-	if len(depleted) > 0 {
-		c.others.Go(func() { c.replenish(depleted) })
+	err := c.try(c.store, batch)
+	if outwaited(err) {
+		if batch = c.makeWay(batch); len(batch) == 0 {
+			return
+		}
+		err = c.try(c.store, batch)
 	}
 	if splits(err, batch) {
-		c.metrics.splits.Inc()
 		c.split(batch)
 		return
 	}
 	fail(batch, err)
+}
+
+// try decides tickets together. Those of them that need a replenishment get it beside.
+// After an error none is answered.
+func (c *committer) try(s *store, tickets []*ticket) error {
+	depleted, err := c.settle(s, tickets)
+	if len(depleted) > 0 {
+		c.others.Go(func() { c.replenish(depleted) })
+	}
+	return err
 }
 
 // settle decides tickets in one transaction and answers them, but for those that it
@@ -215,21 +240,23 @@ func splits(err error, batch []*ticket) bool {
 		return false
 	}
 	if len(batch) == 1 {
-		return pg.Code == "55P03" // it may wait longer elsewhere
+		return outwaited(err) // it may wait longer elsewhere
 	}
 	return pg.Code[:min(2, len(pg.Code))] != "53" && pg.Code[:min(3, len(pg.Code))] != "57P"
 }
 
 // split decides tickets one by one.
 func (c *committer) split(tickets []*ticket) {
+	c.metrics.splits.Inc()
 	for _, t := range tickets {
 		c.others.Go(func() {
 			one := []*ticket{t}
-			depleted, err := c.settle(c.beside, one)
-			fail(one, err)
-			if len(depleted) > 0 {
-				c.replenish(depleted)
+			if !c.place() {
+				fail(one, errNoTurn)
+				return
 			}
+			defer func() { <-c.places }()
+			fail(one, c.try(c.beside, one))
 		})
 	}
 }
@@ -240,7 +267,6 @@ func (c *committer) replenish(tickets []*ticket) {
 	for range maxLooks {
 		depleted, err := c.openAndSettle(tickets)
 		if len(tickets) > 1 && splits(err, tickets) {
-			c.metrics.splits.Inc()
 			c.split(tickets)
 			return
 		}

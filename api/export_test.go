@@ -111,3 +111,13 @@ func (a *API) DecideTogether(ctx context.Context, wishes []Wish) ([]Verdict, err
 	}
 	return out, nil
 }
+
+// InRoom is how many checkouts wait for a product that somebody else has locked.
+func (a *API) InRoom(sku string) int {
+	a.committer.mu.Lock()
+	defer a.committer.mu.Unlock()
+	if r := a.committer.rooms[sku]; r != nil {
+		return len(r.tickets)
+	}
+	return 0
+}

@@ -234,7 +234,7 @@ func (s *shop) counted(name string, labels ...string) int {
 				wanted = wanted && (len(labels) == 0 || strings.Contains(strings.Join(labels, ","), l.GetValue()))
 			}
 			if wanted {
-				sum += m.GetCounter().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}

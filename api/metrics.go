@@ -44,7 +44,7 @@ type metrics struct {
 	panics         prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, pool *pgxpool.Pool, queued func() int) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, pool *pgxpool.Pool, c *committer) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "restock_api_" + name, Help: help}, labels)
 	}
@@ -70,8 +70,9 @@ func newMetrics(reg prometheus.Registerer, pool *pgxpool.Pool, queued func() int
 		retries:        counter("retries_total", "Transactions run again after a definite rollback, by reason.", "reason"),
 		panics:         prometheus.NewCounter(prometheus.CounterOpts{Name: "restock_api_panics_total", Help: "Handlers that panicked."}),
 	}
-	queue := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "restock_api_checkout_queue", Help: "Checkouts that wait to be taken."}, func() float64 { return float64(queued()) })
-	all := append([]prometheus.Collector{m.requests, m.checkouts, m.keys, queue, m.batch, m.wait, m.splits, m.callbacks, m.replenishments, m.ambiguous, m.retries, m.panics}, service.PoolMetrics("api", pool)...)
+	queue := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "restock_api_checkout_queue", Help: "Checkouts that wait to be taken."}, func() float64 { return float64(len(c.queue)) })
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "restock_api_products_held", Help: "Products that another transaction has locked, whose checkouts wait by themselves."}, func() float64 { return float64(c.held.Load()) })
+	all := append([]prometheus.Collector{m.requests, m.checkouts, m.keys, queue, held, m.batch, m.wait, m.splits, m.callbacks, m.replenishments, m.ambiguous, m.retries, m.panics}, service.PoolMetrics("api", pool)...)
 	for _, c := range all {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
