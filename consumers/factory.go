@@ -54,8 +54,8 @@ type FactoryConfig struct {
 //   - 3xx: not followed, and tried again. It tells of a moved or guarded address,
 //     not of this request; to take it for a refusal would drop every order until
 //     somebody mends the configuration.
-//   - 409 to a call that was made before: tried again. It says that the first one,
-//     cut off on our side, is still under way there.
+//   - 409 where a call may have been made before: tried again. It says that the
+//     first one, cut off on our side, is still under way there.
 //     https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header
 //   - any other 4xx: refused for good. The replenishment becomes refused, which
 //     lets the product ask again, and the event is dead.
@@ -196,7 +196,7 @@ func (f *Factory) post(ctx context.Context, d Delivery, p schema.ReplenishmentRe
 	switch {
 	case err != nil:
 		return accepted{}, err
-	case a.status == http.StatusConflict && d.Attempt > 1:
+	case a.status == http.StatusConflict && (d.Attempt > 1 || d.Doubtful):
 		return accepted{}, fmt.Errorf("%s answered 409: an earlier call with this key is still under way there", f.outside.name)
 	case !a.accepted():
 		return accepted{}, refusal(f.outside.name, a)

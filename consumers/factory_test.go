@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/consumers"
@@ -182,6 +183,68 @@ func TestFactoryStillAtTheFirstCall(t *testing.T) {
 	require.Equal(t, "accepted", state)
 
 	require.Equal(t, 1, w.await(w.request().ID, "dead").attempt, "a first call has none before it")
+}
+
+// stillAt is a factory that is still at a call of before whenever it is asked. The
+// first call it leaves unanswered until its caller is gone, and tells of it by cut.
+func stillAt(w *world, cut func()) *httptest.Server {
+	var first sync.Once
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the caller's end is not seen
+		if cut != nil {
+			first.Do(func() {
+				cut()
+				<-r.Context().Done()
+			})
+		}
+		rw.WriteHeader(http.StatusConflict)
+	}))
+	w.Cleanup(server.Close)
+	return server
+}
+
+// A call that the worker's own end cut costs no attempt, and the next one is no
+// first call all the same: its 409 is no refusal.
+func TestFactoryStillAtACallThatWasCut(t *testing.T) {
+	w := setup(t)
+	e := w.request()
+	ctx, cut := context.WithCancel(t.Context())
+	worker := w.prepare(w.factoryAt(stillAt(w, cut).URL))
+	require.Len(t, worker.ProcessBatch(ctx, w.receive()), 1)
+	row := w.inbox(e.ID, uuid.Nil)
+	require.Equal(t, []int{0, 1}, []int{row.attempt, row.uncertain})
+	w.comeBack()
+	require.Len(t, worker.ProcessBatch(t.Context(), w.receive()), 1)
+	row = w.inbox(e.ID, uuid.Nil)
+	require.Equal(t, "failed", row.state)
+	require.Equal(t, 1, row.attempt)
+	state, _ := w.state(e)
+	require.Equal(t, "requested", state)
+	require.Empty(t, w.deadLetters())
+}
+
+// A first attempt is not always a first call: attempts are counted anew after a
+// redrive, and for a replay. Its 409 is no refusal then.
+func TestFactoryFirstAttemptsThatAreNoFirstCalls(t *testing.T) {
+	for name, before := range map[string]string{
+		"cut before":              `INSERT INTO inbox (day, consumer, event_id, state, attempt, repeated_uncertain) VALUES ($1, 'factory', $2, 'failed', 0, 1)`,
+		"redriven":                `INSERT INTO inbox (day, consumer, event_id, state, attempt, redrive_id) VALUES ($1, 'factory', $2, 'failed', 0, gen_random_uuid())`,
+		"tried under another row": `INSERT INTO inbox (day, consumer, event_id, replay_id, state, attempt) VALUES ($1, 'factory', $2, gen_random_uuid(), 'failed', 1)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t)
+			e := w.request()
+			w.exec(before, e.Day, e.ID)
+			worker := w.prepare(w.factoryAt(stillAt(w, nil).URL))
+			require.Len(t, worker.ProcessBatch(t.Context(), w.receive()), 1)
+			row := w.inbox(e.ID, uuid.Nil)
+			require.Equal(t, "failed", row.state, row.lastError)
+			require.Equal(t, 1, row.attempt)
+			state, _ := w.state(e)
+			require.Equal(t, "requested", state)
+			require.Empty(t, w.deadLetters())
+		})
+	}
 }
 
 func TestFactorySlowIsUncertain(t *testing.T) {

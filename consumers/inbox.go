@@ -61,6 +61,7 @@ type claim struct {
 	attempt   int
 	age       time.Duration // since the first attempt that counts
 	takenOver bool          // from an attempt that never recorded its end
+	doubtful  bool          // an earlier call may have been accepted
 	// Of one that was not granted: the state in the way, how long its lease
 	// still runs, and of a dead event the reason.
 	state     string
@@ -86,6 +87,9 @@ type wish struct {
 //
 // The snapshot of rows may be older than the row that was in the way. Of what it
 // says only done and dead are acted upon, and those never change.
+//
+// Whether there may have been a call before is not for attempt to say: it is given
+// back where a call was cut, and counted anew by a redrive and by a replay's row.
 func (b *inbox) claim(k key, force bool, lease time.Duration) (claim, error) {
 	a := b.claims.ask(wish{k, force, lease})
 	if a.err != nil {
@@ -113,10 +117,11 @@ func (b *inbox) queueClaim(batch *pgx.Batch, w wish) {
 			       first_attempt_at = CASE WHEN i.attempt = 0 THEN now() ELSE i.first_attempt_at END,
 			       repeated_uncertain = i.repeated_uncertain + (i.state = 'claimed')::integer
 			 WHERE i.state = 'failed' OR i.state = 'claimed' AND i.lease_until <= now()
-			RETURNING attempt, now() - first_attempt_at AS age
+			RETURNING attempt, now() - first_attempt_at AS age, repeated_uncertain > 0 OR redrive_id IS NOT NULL AS doubtful
 		)
 		SELECT g.attempt IS NOT NULL, coalesce(g.attempt, 0), coalesce(g.age, interval '0'),
 		       g.attempt IS NOT NULL AND coalesce(p.state, '') = 'claimed',
+		       coalesce(g.doubtful, false) OR EXISTS (SELECT FROM rows WHERE replay_id <> $4),
 		       coalesce(o.state, p.state, 'claimed'), greatest(coalesce(o.lease_until, p.lease_until) - now(), interval '0'), coalesce(p.last_error, ''),
 		       coalesce(o.state = 'done' AND p.state IN ('failed', 'claimed'), false)
 		  FROM (SELECT) AS one LEFT JOIN granted g ON true LEFT JOIN prior p ON true LEFT JOIN other o ON true`,
@@ -124,7 +129,7 @@ func (b *inbox) queueClaim(batch *pgx.Batch, w wish) {
 }
 
 func readClaim(results pgx.BatchResults, _ wish) (c claim, err error) {
-	err = results.QueryRow().Scan(&c.granted, &c.attempt, &c.age, &c.takenOver, &c.state, &c.leaseLeft, &c.reason, &c.open)
+	err = results.QueryRow().Scan(&c.granted, &c.attempt, &c.age, &c.takenOver, &c.doubtful, &c.state, &c.leaseLeft, &c.reason, &c.open)
 	return c, err
 }
 

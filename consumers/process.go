@@ -24,6 +24,9 @@ type Delivery struct {
 	Body     []byte         // Event's text as it was received, out of the envelope of SNS
 	ReplayID uuid.UUID      // zero but for a replay
 	Attempt  int            // from 1, counted over all deliveries
+	// Doubtful tells that an earlier call may have been accepted, also where Attempt
+	// is 1: a call that was cut off need not count, and a redrive and a replay count anew.
+	Doubtful bool
 }
 
 // Handler handles the events of one consumer.
@@ -274,7 +277,9 @@ func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, err
 			}
 			p.metrics.handleSeconds.Observe(time.Since(started).Seconds())
 		}()
-		return p.handler.Handle(limit, Delivery{Event: a.event, Payload: a.payload, Body: a.body, ReplayID: a.replay.ID, Attempt: c.attempt})
+		return p.handler.Handle(limit, Delivery{
+			Event: a.event, Payload: a.payload, Body: a.body, ReplayID: a.replay.ID, Attempt: c.attempt, Doubtful: c.doubtful,
+		})
 	})
 }
 
