@@ -30,7 +30,8 @@ type MessageAttribute struct {
 // A message that failed is hidden for its backoff, by its receipt where there is
 // one, and one that was not tried, or cut, as in an outage. The attempts end with
 // ctx and must leave time to record them: ctx should end some seconds before the
-// process is stopped. The rest of what the package promises holds as it does for
+// process is stopped. Where it ends by its deadline, a call that was cut counts as
+// an attempt that failed: the next batch may have no more time for it. The rest of what the package promises holds as it does for
 // Run, which must not be called on the same Worker.
 func (w *Worker) ProcessBatch(ctx context.Context, messages []Message) (failed []string) {
 	now := time.Now()

@@ -2,6 +2,7 @@ package consumers_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,86 @@ func (w *world) receive() []consumers.Message {
 		batch[i] = consumers.Message{ID: *m.MessageId, Receipt: *m.ReceiptHandle, Body: *m.Body, System: m.Attributes}
 	}
 	return batch
+}
+
+// invocation is a context whose deadline passes when the test says so.
+type invocation struct {
+	context.Context
+	deadline time.Time
+	once     sync.Once
+	over     chan struct{}
+}
+
+func newInvocation(t *testing.T, left time.Duration) *invocation {
+	i := &invocation{Context: t.Context(), deadline: time.Now().Add(left), over: make(chan struct{})}
+	t.Cleanup(i.end)
+	return i
+}
+
+func (i *invocation) end() { i.once.Do(func() { close(i.over) }) }
+
+func (i *invocation) Deadline() (time.Time, bool) { return i.deadline, true }
+func (i *invocation) Done() <-chan struct{}       { return i.over }
+
+func (i *invocation) Err() error {
+	select {
+	case <-i.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// A call that outlasts every invocation is an attempt that failed: the event is
+// dead after as many as any other, and not called without end.
+func TestCallThatOutlastsItsInvocationsGivesUp(t *testing.T) {
+	w := setup(t)
+	e := w.event("G")
+	calls := 0
+	var now *invocation
+	worker := w.prepare(handlerFunc(func(ctx context.Context, _ consumers.Delivery) (consumers.Effect, error) {
+		calls++
+		now.end()
+		<-ctx.Done()
+		return consumers.Effect{}, consumers.Uncertain(ctx.Err())
+	}), func(c *consumers.Config) { c.MaxAttempts = 3 })
+	for attempt := 1; attempt < 3; attempt++ {
+		now = newInvocation(t, time.Hour)
+		require.Len(t, worker.ProcessBatch(now, w.receive()), 1)
+		row := w.inbox(e.ID, uuid.Nil)
+		require.Equal(t, "failed", row.state)
+		require.Equal(t, []int{attempt, attempt}, []int{row.attempt, row.uncertain})
+		waiting, inFlight := w.counts(w.queue.URL)
+		require.Equal(t, []int{0, 1}, []int{waiting, inFlight}, "it waits for its backoff")
+		w.comeBack()
+	}
+	now = newInvocation(t, time.Hour)
+	require.Empty(t, worker.ProcessBatch(now, w.receive()))
+	require.Equal(t, 3, calls)
+	row := w.inbox(e.ID, uuid.Nil)
+	require.Equal(t, "dead", row.state)
+	require.Regexp(t, `^gave up after 3 attempts in .*: context deadline exceeded$`, row.lastError)
+	require.Len(t, w.deadLetters(), 1)
+	require.InDelta(t, 3, worker.metric(w, "attempts_total"), 0)
+}
+
+// Calls that outlast their invocations open the circuit as other failures do.
+func TestCallsThatOutlastTheirInvocationOpenTheCircuit(t *testing.T) {
+	w := setup(t)
+	w.event("G")
+	w.event("H")
+	now := newInvocation(t, time.Hour)
+	var entered sync.WaitGroup
+	entered.Add(2)
+	worker := w.prepare(handlerFunc(func(ctx context.Context, _ consumers.Delivery) (consumers.Effect, error) {
+		entered.Done()
+		entered.Wait()
+		now.end()
+		<-ctx.Done()
+		return consumers.Effect{}, consumers.Uncertain(ctx.Err())
+	}), func(c *consumers.Config) { c.CircuitFailures, c.CircuitOpen = 2, time.Hour })
+	require.Len(t, worker.ProcessBatch(now, w.receive()), 2)
+	require.InDelta(t, 2, worker.metric(w, "circuit_state"), 0)
 }
 
 // What was not tried, or cut, comes back after a while and not at once: nobody

@@ -55,11 +55,11 @@ func newCircuit(name string, failures int, openFor time.Duration, changed func(g
 // call runs f where the circuit allows it. Neither an error of f that stopped
 // reports, one that follows from the worker's own stop, nor one of our own
 // database is held against the other side.
-func (c *circuit) call(event uuid.UUID, stopped func() bool, f func() (Effect, error)) (Effect, error) {
+func (c *circuit) call(event uuid.UUID, stopped func(error) bool, f func() (Effect, error)) (Effect, error) {
 	effect, err := c.breaker.Execute(func() (Effect, error) {
 		effect, err := f()
 		switch {
-		case err != nil && stopped(), is(err, database):
+		case err != nil && stopped(err), is(err, database):
 			err = excluded{err}
 		case err == nil || is(err, permanent):
 			c.forget()

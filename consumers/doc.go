@@ -23,7 +23,8 @@
 // message is tried again with exponential backoff, up to a number of attempts
 // and an age. Attempts are counted in the inbox and only for failures of the
 // event itself: not for those that wait behind it, not while the database or the
-// other side is down, not when the worker is told to stop.
+// other side is down, not when the worker is told to stop. A call that outlasts the
+// deadline of its batch does count.
 //
 // When the database or the other side is down the worker begins no receive, and
 // resumes by trying one message. A receive that waits at that moment may still

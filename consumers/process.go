@@ -145,8 +145,8 @@ const (
 	outageMax     = 30 * time.Minute
 )
 
-// process handles one delivery. When ctx ends, an attempt under way is cut and
-// does not count.
+// process handles one delivery. When ctx ends, an attempt under way is cut, and
+// counts only as stopped says.
 func (p *processor) process(ctx context.Context, m message) result {
 	started := time.Now()
 	a := parse(p.queue, p.interest, m)
@@ -267,8 +267,8 @@ func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, err
 	}
 	limit, cancel := context.WithTimeout(ctx, p.lease*3/4)
 	defer cancel()
-	stopped := func() bool { return ctx.Err() != nil }
-	return p.circuit.call(a.eventID, stopped, func() (effect Effect, err error) {
+	cut := func(err error) bool { return stopped(ctx, err) }
+	return p.circuit.call(a.eventID, cut, func() (effect Effect, err error) {
 		started := time.Now()
 		defer func() {
 			if v := recover(); v != nil {
@@ -281,6 +281,13 @@ func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, err
 			Event: a.event, Payload: a.payload, Body: a.body, ReplayID: a.replay.ID, Attempt: c.attempt, Doubtful: c.doubtful,
 		})
 	})
+}
+
+// stopped tells an attempt that ended because ctx did, which is not the event's
+// doing. One whose call outlasted the time that there was for it, ctx's deadline, is
+// not such: it would be given back, and called again, without end.
+func stopped(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && !(errors.Is(ctx.Err(), context.DeadlineExceeded) && is(err, uncertain))
 }
 
 // judge decides what an attempt's error means: for its inbox row, which it
@@ -300,7 +307,7 @@ func (p *processor) judge(ctx context.Context, m message, c claim, err error, r 
 	case is(err, permanent):
 		r.verdict = dead
 		return outcome{state: stateDead, reason: err.Error()}
-	case ctx.Err() != nil, errors.Is(err, errNotCalled):
+	case stopped(ctx, err), errors.Is(err, errNotCalled):
 		o.giveBack, r.verdict = true, deferred
 	case is(err, unavailable):
 		o.giveBack, r.verdict, r.delay = true, deferred, max(outageDelay(m), wish)

@@ -36,7 +36,7 @@ func TestMarksCombine(t *testing.T) {
 
 func TestCircuit(t *testing.T) {
 	t.Parallel()
-	never := func() bool { return false }
+	never := func(error) bool { return false }
 	fail := func(err error) func() (Effect, error) { return func() (Effect, error) { return Effect{}, err } }
 
 	t.Run("opens, probes and closes", func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestCircuit(t *testing.T) {
 		c := newCircuit("x", 1, time.Minute, func(gobreaker.State) {})
 		_, err := c.call(uuid.New(), never, fail(Permanent(errOops)))
 		require.True(t, is(err, permanent))
-		_, err = c.call(uuid.New(), func() bool { return true }, fail(errOops))
+		_, err = c.call(uuid.New(), func(error) bool { return true }, fail(errOops))
 		require.Equal(t, errOops, err)
 		require.Equal(t, gobreaker.StateClosed, c.state())
 	})
