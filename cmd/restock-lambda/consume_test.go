@@ -2,13 +2,17 @@ package main
 
 import (
 	"net/http"
+	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -100,6 +104,22 @@ func TestBatchOutOfTime(t *testing.T) {
 	event, received := w.batch()
 	require.Len(t, w.settle(received, w.invoke(event, -time.Second)), 1)
 	require.Empty(t, w.state(id))
+}
+
+// The shortest function that Terraform makes has time for a whole call, and for its
+// record.
+func TestTerraformLeavesTimeForACall(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../deployments/terraform/compute/lambda.tf")
+	require.NoError(t, err)
+	found := regexp.MustCompile(`condition += var\.queue_visibility_seconds >= (\d+)`).FindStringSubmatch(string(text))
+	require.NotNil(t, found, "nothing bounds the visibility timeout, whose sixth a function takes")
+	visibility, err := strconv.Atoi(found[1])
+	require.NoError(t, err)
+	function := time.Duration(visibility/6) * time.Second
+	for _, call := range []time.Duration{consumers.DefaultFactoryTimeout, consumers.DefaultMailTimeout, consumers.DefaultMarketingTimeout} {
+		require.Greater(t, function, call+recordTime)
+	}
 }
 
 func TestWrongTrigger(t *testing.T) {

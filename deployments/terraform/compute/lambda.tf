@@ -63,7 +63,7 @@ resource "aws_lambda_function" "function" {
   filename         = var.lambda_package
   source_code_hash = filebase64sha256(var.lambda_package)
   memory_size      = 256
-  # No more than RESTOCK_LEASE, and a sixth of the queue's visibility timeout.
+  # A sixth of the queue's visibility timeout, and no more than RESTOCK_LEASE.
   timeout = floor(var.queue_visibility_seconds / 6)
   tags    = var.tags
 
@@ -84,6 +84,15 @@ resource "aws_lambda_function" "function" {
     )
   }
   depends_on = [aws_iam_role_policy.function]
+
+  lifecycle {
+    # A call to the outside takes up to 15 s, and the last 10 s are for recording it.
+    # One that a function has no time for is cut each time, and gives up in the end.
+    precondition {
+      condition     = var.queue_visibility_seconds >= 180
+      error_message = "queue_visibility_seconds is 180 or more with consumer_runtime lambda: a function takes a sixth of it, and needs 30 s."
+    }
+  }
 }
 
 resource "aws_lambda_event_source_mapping" "consumer" {

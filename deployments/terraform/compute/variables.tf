@@ -118,7 +118,7 @@ variable "lambda_concurrency" {
 }
 
 variable "queue_visibility_seconds" {
-  description = "The queues' visibility timeout, output of module messaging: a function may take a sixth of it."
+  description = "The queues' visibility timeout, output of module messaging: a function may take a sixth of it, for which it is 180 or more with consumer_runtime lambda."
   type        = number
   default     = 60
   validation {

@@ -19,7 +19,7 @@ variable "throughput_scope" {
 }
 
 variable "visibility_seconds" {
-  description = "The queues' visibility timeout. Null: what the worker asks for, 60 s. For Lambda consumers six times their time-out: 360."
+  description = "The queues' visibility timeout. Null: what the worker asks for, 60 s. For Lambda consumers six times their time-out: 180 to 360."
   type        = number
   default     = null
   validation {
