@@ -124,6 +124,9 @@ func checkRecipient(address string) error {
 	return nil
 }
 
+// Longest is how long a call takes at most.
+func (a *Ads) Longest() time.Duration { return a.mailer.timeout }
+
 // Handle sends the mail that d's event is due, if it still is.
 func (a *Ads) Handle(ctx context.Context, d Delivery) (Effect, error) {
 	switch p := d.Payload.(type) {

@@ -33,6 +33,10 @@ type MessageAttribute struct {
 // process is stopped. Where it ends by its deadline, a call that was cut counts as
 // an attempt that failed: the next batch may have no more time for it. The rest of what the package promises holds as it does for
 // Run, which must not be called on the same Worker.
+//
+// No attempt is begun when less time is left until ctx's deadline than one may take
+// (Bounded), but for the first of each group: it would be cut, and its call made
+// again. What is left so is put back at once.
 func (w *Worker) ProcessBatch(ctx context.Context, messages []Message) (failed []string) {
 	now := time.Now()
 	all := make([]*held, len(messages))
@@ -47,7 +51,8 @@ func (w *Worker) ProcessBatch(ctx context.Context, messages []Message) (failed [
 		groups.Go(func() {
 			defer func() { <-w.slots }()
 			back, delay := runGroup(group, func(h *held) (time.Duration, bool) {
-				if ctx.Err() != nil {
+				// The first is tried in any case, or a short batch would never get on.
+				if ctx.Err() != nil || h != group[0] && !timeFor(ctx, w.processor.longest()) {
 					return 0, false
 				}
 				delay, through := w.settle(ctx, h)
@@ -73,6 +78,12 @@ func (w *Worker) ProcessBatch(ctx context.Context, messages []Message) (failed [
 		}
 	}
 	return failed
+}
+
+// timeFor tells whether that much is left until ctx's deadline.
+func timeFor(ctx context.Context, d time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return !ok || time.Until(deadline) >= d
 }
 
 // withReceipt are the messages that can be put back. Without the first of them,

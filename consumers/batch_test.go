@@ -110,6 +110,63 @@ func TestCallsThatOutlastTheirInvocationOpenTheCircuit(t *testing.T) {
 	require.InDelta(t, 2, worker.metric(w, "circuit_state"), 0)
 }
 
+// All of ours bound their calls: three quarters of a lease are more than a function
+// has left after its first call.
+var _ = []consumers.Bounded{(*consumers.Factory)(nil), (*consumers.Ads)(nil), (*consumers.VIP)(nil), (*consumers.Marketing)(nil)}
+
+// brief is a handler that bounds its calls.
+type brief struct {
+	recorder
+	longest time.Duration
+}
+
+func (b *brief) Longest() time.Duration { return b.longest }
+
+// With less time left than an attempt may take none is begun but the first of each
+// group, which any batch owes it. The rest goes back at once, untried.
+func TestBatchBeginsNothingItHasNoTimeFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		left, longest, lease time.Duration
+		handled              []string
+	}{
+		"time for a call":            {left: 2 * time.Hour, longest: time.Hour, lease: 100 * time.Hour, handled: []string{"G", "G", "G", "H"}},
+		"none left":                  {left: time.Hour, longest: 2 * time.Hour, lease: 100 * time.Hour, handled: []string{"G", "H"}},
+		"the lease bounds it before": {left: 2 * time.Hour, longest: 9 * time.Hour, lease: time.Hour, handled: []string{"G", "G", "G", "H"}},
+		"the lease is longer":        {left: time.Hour, longest: 9 * time.Hour, lease: 2 * time.Hour, handled: []string{"G", "H"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setup(t)
+			for _, group := range []string{"G", "G", "G", "H"} {
+				w.event(group)
+			}
+			h := &brief{longest: test.longest}
+			worker := w.prepare(h, func(c *consumers.Config) { c.Lease = test.lease })
+			batch := w.receive()
+			failed := worker.ProcessBatch(newInvocation(t, test.left), batch)
+			require.Len(t, failed, 4-len(test.handled))
+			var handled []string
+			for _, d := range h.seen() {
+				handled = append(handled, sku(d))
+			}
+			require.ElementsMatch(t, test.handled, handled)
+			require.Equal(t, len(test.handled), scan[int](w, `SELECT count(*) FROM inbox`))
+			waiting, inFlight := w.counts(w.queue.URL)
+			require.Equal(t, []int{len(failed), len(test.handled)}, []int{waiting, inFlight}, "what is left is there at once")
+		})
+	}
+}
+
+// Of a handler that does not say how long its calls take, the lease says it.
+func TestBatchTakesTheLeaseForTheLongestCall(t *testing.T) {
+	w := setup(t)
+	w.event("G")
+	w.event("G")
+	r := &recorder{}
+	worker := w.prepare(r, func(c *consumers.Config) { c.Lease = 2 * time.Hour })
+	require.Len(t, worker.ProcessBatch(newInvocation(t, time.Hour), w.receive()), 1)
+	require.Len(t, r.seen(), 1)
+}
+
 // What was not tried, or cut, comes back after a while and not at once: nobody
 // here can stop receiving, and SQS moves a message away that it gave out too often.
 func TestBatchDuringAnOutageIsHidden(t *testing.T) {

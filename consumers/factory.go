@@ -91,6 +91,9 @@ func NewFactory(cfg FactoryConfig) (*Factory, error) {
 	}, nil
 }
 
+// Longest is how long a call takes at most.
+func (f *Factory) Longest() time.Duration { return f.outside.timeout }
+
 // Handle orders the production that d asks for, unless somebody has already.
 func (f *Factory) Handle(ctx context.Context, d Delivery) (Effect, error) {
 	p, ok := d.Payload.(schema.ReplenishmentRequested)

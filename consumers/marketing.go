@@ -112,6 +112,9 @@ func checkURL(text string, allowed []netip.Prefix) error {
 // Close closes the connections that are kept alive.
 func (m *Marketing) Close() { m.transport.CloseIdleConnections() }
 
+// Longest is how long a call takes at most.
+func (m *Marketing) Longest() time.Duration { return m.outside.timeout }
+
 // Handle tells the marketing system of the promotion.
 func (m *Marketing) Handle(ctx context.Context, d Delivery) (Effect, error) {
 	p, ok := d.Payload.(schema.CustomerPromoted)

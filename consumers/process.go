@@ -41,6 +41,13 @@ type Handler interface {
 	Handle(ctx context.Context, d Delivery) (Effect, error)
 }
 
+// Bounded is a Handler that says how long its call to the outside takes at most, zero
+// where it makes none. Of another the lease alone says it.
+type Bounded interface {
+	Handler
+	Longest() time.Duration
+}
+
 // Effect is what an attempt did. The zero value did nothing.
 type Effect struct {
 	// Reference is kept in the inbox: an id given by the other side, or why
@@ -256,8 +263,19 @@ func notGranted(r result, c claim) result {
 	return r
 }
 
-// handle calls the handler, inside its lease: a quarter of it is left for the
-// record. A panic is an error like another.
+// limit bounds a call of the handler, inside its lease: a quarter of it is left for
+// the record.
+func (p *processor) limit() time.Duration { return p.lease * 3 / 4 }
+
+// longest is how long an attempt may take.
+func (p *processor) longest() time.Duration {
+	if h, ok := p.handler.(Bounded); ok {
+		return min(h.Longest(), p.limit())
+	}
+	return p.limit()
+}
+
+// handle calls the handler. A panic is an error like another.
 func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, error) {
 	if a.err != nil {
 		return Effect{}, Permanent(a.err)
@@ -265,7 +283,7 @@ func (p *processor) handle(ctx context.Context, a arrival, c claim) (Effect, err
 	if c.attempt > p.attempts {
 		return Effect{}, Permanent(fmt.Errorf("gave up after %d attempts, the last of which never ended: its worker died or was cut off", p.attempts))
 	}
-	limit, cancel := context.WithTimeout(ctx, p.lease*3/4)
+	limit, cancel := context.WithTimeout(ctx, p.limit())
 	defer cancel()
 	cut := func(err error) bool { return stopped(ctx, err) }
 	return p.circuit.call(a.eventID, cut, func() (effect Effect, err error) {

@@ -3,6 +3,7 @@ package consumers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -38,6 +39,9 @@ func NewVIP(cfg VIPConfig) (*VIP, error) {
 	}
 	return &VIP{threshold: cfg.Threshold}, nil
 }
+
+// Longest is nothing: it calls nobody.
+func (v *VIP) Longest() time.Duration { return 0 }
 
 // Handle decides whether d's order is one that promotes. Whether its customer is
 // still to be promoted is decided in the transaction that records it.
