@@ -93,11 +93,13 @@ func deliverLocked(ctx context.Context, tx pgx.Tx, d delivery) (delivered, error
 		done    delivered
 		before  *int
 	)
-	err := tx.QueryRow(ctx, `SELECT name, stock FROM products WHERE sku = $1 FOR UPDATE`, d.sku).Scan(&product, &done.stock)
+	// No key changes. The ads' first row, whose foreign keys lock the replenishment
+	// before the product, would else be a deadlock.
+	err := tx.QueryRow(ctx, `SELECT name, stock FROM products WHERE sku = $1 FOR NO KEY UPDATE`, d.sku).Scan(&product, &done.stock)
 	if err != nil {
 		return done, fmt.Errorf("lock the product: %w", err)
 	}
-	err = tx.QueryRow(ctx, `SELECT delivered_quantity FROM replenishments WHERE id = $1 FOR UPDATE`, d.id).Scan(&before)
+	err = tx.QueryRow(ctx, `SELECT delivered_quantity FROM replenishments WHERE id = $1 FOR NO KEY UPDATE`, d.id).Scan(&before)
 	switch {
 	case err != nil:
 		return done, fmt.Errorf("lock the replenishment: %w", err)

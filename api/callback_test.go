@@ -1,10 +1,12 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -84,6 +86,52 @@ func TestCallback(t *testing.T) {
 
 // A delivery counts in whatever state the factory's own answer or an operator
 // has brought the replenishment, once.
+// noteAds makes the ads' first row of a replenishment as their consumer does, in a
+// transaction that is left open. Its foreign keys lock the replenishment and then the
+// product: the other way round than the callback.
+func (s *shop) noteAds(id uuid.UUID) (end func()) {
+	s.t.Helper()
+	tx, err := s.db.Begin(s.t.Context())
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(s.t.Context())) })
+	_, err = tx.Exec(s.t.Context(), `SET LOCAL lock_timeout = '1s'`)
+	require.NoError(s.t, err)
+	_, err = tx.Exec(s.t.Context(), `INSERT INTO ads_mails (replenishment_id, sku, stop, stop_sequence) VALUES ($1, $2, 'sending', 1)`, id, donut)
+	require.NoError(s.t, err, "it waits for nobody")
+	return func() { require.NoError(s.t, tx.Commit(s.t.Context())) }
+}
+
+// The callback and the ads' first row lock the same two rows in opposite order, so
+// neither may keep the other waiting.
+func TestCallbackBesideTheAds(t *testing.T) {
+	t.Parallel()
+	t.Run("that come while it is between its locks", func(t *testing.T) {
+		t.Parallel()
+		s, id, callback := soldOut(t, func(c *api.Config) { c.StatementTimeout, c.LockTimeout = 2*patience, patience })
+		held, err := s.db.Begin(t.Context())
+		require.NoError(t, err)
+		defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
+		_, err = held.Exec(t.Context(), `SELECT FROM replenishments WHERE id = $1 FOR NO KEY UPDATE`, id)
+		require.NoError(t, err)
+		delivered := make(chan answer, 1)
+		go func() { delivered <- s.deliver(callback, donut, "7") }()
+		s.awaitLockWaiters(1) // it has the product and waits for the replenishment
+		s.noteAds(id)()
+		require.NoError(t, held.Rollback(t.Context()))
+		got := <-delivered
+		require.Equal(t, http.StatusOK, got.status, got.raw)
+		require.Equal(t, 0, s.counted("restock_api_retries_total"))
+	})
+	t.Run("that came first", func(t *testing.T) {
+		t.Parallel()
+		s, id, callback := soldOut(t, func(c *api.Config) { c.LockTimeout = time.Second })
+		end := s.noteAds(id)
+		got := s.deliver(callback, donut, "7")
+		require.Equal(t, http.StatusOK, got.status, got.raw)
+		end()
+	})
+}
+
 func TestCallbackInEveryState(t *testing.T) {
 	t.Parallel()
 	s, id, callback := soldOut(t)
