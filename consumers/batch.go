@@ -31,8 +31,9 @@ type MessageAttribute struct {
 // one, and one that was not tried, or cut, as in an outage. The attempts end with
 // ctx and must leave time to record them: ctx should end some seconds before the
 // process is stopped. Where it ends by its deadline, a call that was cut counts as
-// an attempt that failed: the next batch may have no more time for it. The rest of what the package promises holds as it does for
-// Run, which must not be called on the same Worker.
+// an attempt that failed: the next batch may have no more time for it. The rest of
+// what the package promises holds as it does for Run, which must not be called on the
+// same Worker.
 //
 // No attempt is begun when less time is left until ctx's deadline than one may take
 // (Bounded), but for the first of each group: it would be cut, and its call made
