@@ -87,9 +87,10 @@ func queueReleased(batch *pgx.Batch, entries []*entry) {
 		}
 	}
 	if len(again.ids) > 0 {
+		// What was sent or skipped meanwhile, by a replay, another relay or a person, stays so.
 		batch.Queue(`UPDATE parked p SET state = 'parked', reason = r.reason, detail = r.detail
 			FROM unnest($1::date[], $2::uuid[], $3::text[], $4::text[]) AS r (day, event_id, reason, detail)
-			WHERE p.day = r.day AND p.event_id = r.event_id`, again.days, again.ids, again.reasons, again.detail)
+			WHERE p.day = r.day AND p.event_id = r.event_id AND p.state IN ('parked', 'sending')`, again.days, again.ids, again.reasons, again.detail)
 	}
 	if len(sent.ids) > 0 {
 		batch.Queue(`UPDATE ledger l SET outcome = 'published', message_id = r.message_id, sequence_number = r.sequence_number, published_at = now()
