@@ -136,8 +136,10 @@ func (l *ledger) insert(ctx context.Context, entries, published []*entry) error 
 
 // queueOthers queues all that is written along with what was published.
 func (l *ledger) queueOthers(batch *pgx.Batch, entries []*entry) (promised pglogrepl.LSN) {
+	queueGroupLocks(batch, entries)
 	queueParked(batch, entries)
 	queueReleased(batch, entries)
+	queueParkedGroups(batch, entries)
 	l.queueReplayed(batch, entries)
 	return l.queueWatermark(batch, entries)
 }

@@ -32,9 +32,9 @@ func (r *parkedRows) add(e *entry) {
 	r.reasons, r.detail = append(r.reasons, e.reason), append(r.detail, storable(e.parked.Error()))
 }
 
-// queueParked adds the events that are parked for the first time, in their order,
-// and then the groups that became parked. What the ledger holds already is left
-// alone: another relay has dealt with it.
+// queueParked adds the events that are parked for the first time, in their order. What
+// the ledger holds already is left alone: another relay has dealt with it. A group of
+// which something is held has its row, without which nobody could send it.
 func queueParked(batch *pgx.Batch, entries []*entry) {
 	var r parkedRows
 	for _, e := range entries {
@@ -46,26 +46,48 @@ func queueParked(batch *pgx.Batch, entries []*entry) {
 		batch.Queue(`WITH r AS (SELECT * FROM unnest($1::date[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])
 				WITH ORDINALITY AS r (day, event_id, message_group, seq, reason, detail, n)),
 			l AS (INSERT INTO ledger (day, event_id, outcome) SELECT day, event_id, 'parked' FROM r
-				ON CONFLICT DO NOTHING RETURNING day, event_id)
-			INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
-			SELECT day, event_id, message_group, seq, reason, detail FROM r JOIN l USING (day, event_id) ORDER BY n`,
+				ON CONFLICT DO NOTHING RETURNING day, event_id),
+			p AS (INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
+				SELECT day, event_id, message_group, seq, reason, detail FROM r JOIN l USING (day, event_id) ORDER BY n
+				RETURNING message_group, event_id, detail, reason, place)
+			INSERT INTO parked_groups (message_group, event_id, detail, failing_since)
+			SELECT DISTINCT ON (message_group) message_group, event_id, detail, now() FROM p WHERE reason = 'held'
+			ORDER BY message_group, place ON CONFLICT DO NOTHING`,
 			r.days, r.ids, r.groups, r.seqs, r.reasons, r.detail)
-	}
-	for _, e := range entries {
-		if e.parksGroup() {
-			queueParkedGroup(batch, e)
-		}
 	}
 }
 
-// queueParkedGroup parks a group, and takes back what was asked for of it: that
-// waits in its place.
-func queueParkedGroup(batch *pgx.Batch, e *entry) {
-	batch.Queue(`INSERT INTO parked_groups (message_group, event_id, detail, failing_since) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (message_group) DO UPDATE SET event_id = $2, detail = $3, failing_since = $4, parked_at = now(),
-			state = 'parked', asked_by = NULL, asked_at = NULL`,
-		e.group, e.id, storable(e.parked.Error()), e.trouble.first)
-	batch.Queue(`UPDATE parked SET state = 'parked', reason = 'held' WHERE message_group = $1 AND state = 'sending'`, e.group)
+// queueGroupLocks locks the groups that become parked before any event of theirs, as
+// whoever sends or skips them does.
+func queueGroupLocks(batch *pgx.Batch, entries []*entry) {
+	var parking []string
+	for _, e := range entries {
+		if e.parksGroup() {
+			parking = append(parking, e.group)
+		}
+	}
+	if len(parking) > 0 {
+		batch.Queue(`SELECT FROM parked_groups WHERE message_group = ANY($1) ORDER BY message_group FOR UPDATE`, parking)
+	}
+}
+
+// queueParkedGroups parks the groups that became parked, and takes back what was asked
+// for of them: that waits in its place. One of which nothing is held, because all of it
+// was published meanwhile, is left alone. That is so when a relay has lost its lock
+// before it came to write.
+func queueParkedGroups(batch *pgx.Batch, entries []*entry) {
+	for _, e := range entries {
+		if !e.parksGroup() {
+			continue
+		}
+		batch.Queue(`WITH g AS (INSERT INTO parked_groups (message_group, event_id, detail, failing_since)
+				SELECT $1::text, $2::uuid, $3::text, $4::timestamptz
+				WHERE EXISTS (SELECT FROM parked WHERE message_group = $1 AND state = 'parked' AND reason = 'held')
+				ON CONFLICT (message_group) DO UPDATE SET event_id = $2, detail = $3, failing_since = $4, parked_at = now(),
+					state = 'parked', asked_by = NULL, asked_at = NULL RETURNING message_group)
+			UPDATE parked p SET state = 'parked', reason = 'held' FROM g WHERE p.message_group = g.message_group AND p.state = 'sending'`,
+			e.group, e.id, storable(e.parked.Error()), e.trouble.first)
+	}
 }
 
 // queueReleased writes what became of events that were parked before.

@@ -2,7 +2,9 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,6 +42,57 @@ func TestRefusedAfterItWasSent(t *testing.T) {
 
 			require.Equal(t, []string{want}, texts(t, l, `SELECT state || ' ' || detail FROM parked`))
 			require.Equal(t, []string{"parked", "published"}, texts(t, l, `SELECT outcome FROM ledger ORDER BY 1`))
+		})
+	}
+}
+
+// parksGroup makes entries those of a group that is parked, the first one its head.
+func parksGroup(entries ...*entry) {
+	for _, e := range entries {
+		e.parked, e.reason = errors.New("no"), reasonHeld
+	}
+	entries[0].trouble = &trouble{first: time.Now(), parks: true}
+}
+
+// TestGroupParkedTooLate: a relay that lost its lock writes that a group is parked, when
+// the next one has published all of it. The group goes on. Only when something of it is
+// then held because nobody has published it is the group parked, so that it can be sent.
+func TestGroupParkedTooLate(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t)
+	entries := published(4)
+	require.NoError(t, l.write(t.Context(), entries[:3]))
+	parksGroup(entries...)
+
+	require.NoError(t, l.write(t.Context(), entries[:3]))
+	require.Empty(t, texts(t, l, `SELECT message_group FROM parked_groups UNION ALL SELECT event_id::text FROM parked`))
+
+	require.NoError(t, l.write(t.Context(), entries[3:]))
+	require.Equal(t, []string{"g parked"}, texts(t, l, `SELECT message_group || ' ' || state FROM parked_groups`))
+	require.Equal(t, []string{entries[3].id.String()}, texts(t, l, `SELECT event_id::text FROM parked WHERE state = 'parked' AND reason = 'held'`))
+}
+
+// TestGroupParkedByWhatWasReleased: events that were parked by themselves are being sent,
+// and park their group. What of them a replay has sent stays sent; the group is parked
+// with the rest, and is not where nothing is left.
+func TestGroupParkedByWhatWasReleased(t *testing.T) {
+	t.Parallel()
+	for sent, want := range map[int][]string{0: {"parked held", "parked held"}, 1: {"sent rejected", "parked held"}, 2: {"sent rejected", "sent rejected"}} {
+		t.Run(fmt.Sprint(sent), func(t *testing.T) {
+			t.Parallel()
+			l := newTestLedger(t)
+			entries := parkedEntries(2)
+			require.NoError(t, l.write(t.Context(), entries))
+			_, err := l.pool.Exec(t.Context(), `UPDATE parked SET state = CASE WHEN place > $1 THEN 'sending' ELSE 'sent' END,
+				resolved_at = CASE WHEN place <= $1 THEN now() END`, sent)
+			require.NoError(t, err)
+			released := []*entry{again(entries[0]), again(entries[1])}
+			parksGroup(released...)
+
+			require.NoError(t, l.write(t.Context(), released))
+
+			require.Equal(t, want, texts(t, l, `SELECT state || ' ' || reason FROM parked ORDER BY place`))
+			require.Equal(t, sent < 2, len(texts(t, l, `SELECT message_group FROM parked_groups WHERE state = 'parked'`)) == 1)
 		})
 	}
 }

@@ -328,12 +328,6 @@ func (m *parkingModel) record(_ context.Context, entries []*entry) error {
 			m.ledger[e.seq] = true
 		}
 		for _, e := range entries {
-			if e.parksGroup() {
-				m.groups[e.group] = "parked"
-				m.each(func(r *parkedRow) bool { return r.group == e.group && r.state == "sending" }, func(r *parkedRow) { r.state, r.reason = "parked", reasonHeld })
-			}
-		}
-		for _, e := range entries {
 			if e.release == nil {
 				continue
 			}
@@ -342,6 +336,12 @@ func (m *parkingModel) record(_ context.Context, entries []*entry) error {
 					r.state, r.reason = "parked", e.reason
 				}
 			})
+		}
+		for _, e := range entries {
+			if e.parksGroup() {
+				m.groups[e.group] = "parked"
+				m.each(func(r *parkedRow) bool { return r.group == e.group && r.state == "sending" }, func(r *parkedRow) { r.state, r.reason = "parked", reasonHeld })
+			}
 		}
 	})
 	return nil
