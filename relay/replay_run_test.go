@@ -19,12 +19,12 @@ import (
 )
 
 // replays is what a person has for replays, with no more rights.
-func (o *outbox) replays() *ops.Replays {
+func (o *outbox) replays(consumers ...ops.ReplayConsumer) *ops.Replays {
 	o.t.Helper()
 	pool, err := pgxpool.New(o.ctx, o.pg.RoleDSN(schema.RoleMaintenance, password, o.database))
 	require.NoError(o.t, err)
 	o.t.Cleanup(pool.Close)
-	return ops.NewReplays(ops.ReplaysConfig{DB: pool, By: "somebody", Logger: zerolog.Nop()})
+	return ops.NewReplays(ops.ReplaysConfig{DB: pool, By: "somebody", Logger: zerolog.Nop(), Consumers: consumers})
 }
 
 // replay asks for one of everything that is published, unless another selection is given.
@@ -292,6 +292,45 @@ func TestReplayOfWhatIsNotPublished(t *testing.T) {
 	require.Contains(t, failures[1].Error, "restock parked send --group 'stuck'")
 	require.Len(t, o.copies(2)[id.String()], 2)
 	o.drained()
+}
+
+// TestReplayForOneConsumer: what was not published yet and is replayed for one consumer
+// was not published for the others. It is still parked, or not in the ledger, and a
+// replay for all of them brings it.
+func TestReplayForOneConsumer(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	fault := o.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Service: "sns", Group: "bad", Code: "InvalidParameter", SenderFault: true})
+	o.start()
+	bad, lost := event("bad", 1), event("lost", 1)
+	bad.Type, lost.Type = schema.TypeStockReplenished, schema.TypeStockReplenished
+	ids := o.commit(bad, lost)
+	o.received(1)
+	o.settled()
+	o.aws.Faults().Remove(fault)
+	_, err := o.pool.Exec(o.ctx, `DELETE FROM ledger WHERE event_id = $1`, ids[1])
+	require.NoError(t, err)
+	ads, known := schema.InterestOf(schema.ConsumerAds, schema.DefaultVIPThreshold)
+	require.True(t, known)
+	r := o.replays(ops.ReplayConsumer{Interest: ads})
+	both := []ops.ReplaySelection{{Parked: true}, {Unpublished: true}}
+	want := map[string]map[string][]uuid.UUID{}
+
+	for i, s := range both {
+		plan, err := r.Start(o.ctx, s, ops.ReplayOptions{Consumer: schema.ConsumerAds})
+		require.NoError(t, err)
+		require.Zero(t, o.awaitReplay(r, *plan.ID, "done").Failed)
+		want[plan.ID.String()+";consumer=ads"] = map[string][]uuid.UUID{[]string{"bad", "lost"}[i]: ids[i : i+1]}
+	}
+	require.Equal(t, want, o.copies(2))
+	require.Equal(t, 1, o.count(`parked JOIN ledger USING (day, event_id) WHERE state = 'parked' AND outcome = 'parked'`))
+	require.Zero(t, o.count(`ledger WHERE outcome = 'published'`))
+
+	for _, s := range both {
+		o.awaitReplay(r, o.replay(r, 0, s), "done")
+	}
+	require.Equal(t, 2, o.count(`ledger WHERE outcome = 'published'`))
+	require.Zero(t, o.count(`parked WHERE state <> 'sent'`))
 }
 
 // TestReplayAttribute: an event of nine attributes is replayed with ten.

@@ -165,7 +165,7 @@ func (l *ledger) queueReplayed(batch *pgx.Batch, entries []*entry) {
 		if e.item.failed {
 			places, errs = append(places, e.item.place), append(errs, nil)
 		}
-		if e.item.unrecorded {
+		if e.item.unrecorded && r.as.Consumer == "" { // else all others skip it
 			first.days, first.ids = append(first.days, e.day), append(first.ids, e.id)
 			messages, sequences = append(messages, e.messageID), append(sequences, e.sequenceNumber)
 		}
