@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,34 +164,38 @@ func snsResults(n int, out *sns.PublishBatchOutput) []Result {
 		set(ok.Id, Result{MessageID: aws.ToString(ok.MessageId), SequenceNumber: aws.ToString(ok.SequenceNumber)})
 	}
 	for _, bad := range out.Failed {
-		code := aws.ToString(bad.Code)
+		code, message := aws.ToString(bad.Code), aws.ToString(bad.Message)
 		set(bad.Id, Result{
-			Err:       fmt.Errorf("%s: %s", code, aws.ToString(bad.Message)),
-			Permanent: bad.SenderFault && !notTheEvent.MatchString(code),
+			Err:       fmt.Errorf("%s: %s", code, message),
+			Permanent: bad.SenderFault && forContent(code, message),
 			Throttled: strings.Contains(code, "Throttl"),
 		})
 	}
 	return results
 }
 
-// rejections are the errors by which SNS refuses a request for what is in it.
+// rejections are the errors by which SNS refuses a request, or an entry of one, for
+// what is in it. All others say nothing about the event, whoever's fault SNS says that
+// they are: who may publish, to what, with which key, how fast. Somebody mends those,
+// and then the event goes.
 // https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html#API_PublishBatch_Errors
 var rejections = []string{
 	"InvalidParameter", "InvalidParameterException", "ParameterValueInvalid", "InvalidParameterValue",
-	"InvalidParameterValueException", "ValidationError", "ValidationException", "BatchRequestTooLong",
-	"BatchRequestTooLongException", "InvalidBatchEntryId", "MalformedInput", "InvalidMessageContents",
+	"InvalidParameterValueException", "MissingParameter", "ValidationError", "ValidationException",
+	"BatchRequestTooLong", "BatchRequestTooLongException", "MessageTooLong", "InvalidBatchEntryId",
+	"InvalidBatchEntryIdException", "MalformedInput", "InvalidMessageContents",
 }
 
-// notTheEvent are codes of faults of the sender that say nothing about the event:
-// who may publish, to what, with which key, how fast. Somebody mends those, and
-// then the event goes.
-var notTheEvent = regexp.MustCompile(`^KMS|Throttl|Auth|Access|Denied|Token|Signature|Security|NotFound|Disabled|Expired|OptIn|Quota|LimitExceeded`)
+// forContent tells whether an error is for what is in an event. A topic that is no
+// topic is answered with the same code, and is nobody's event's fault.
+func forContent(code, message string) bool {
+	return slices.Contains(rejections, code) && !strings.Contains(message, "TopicArn")
+}
 
-// classify marks the errors that an event in the request caused. A topic that is
-// no topic is answered with the same code, and is nobody's event's fault.
+// classify marks the errors that an event in the request caused.
 func classify(err error) error {
 	var api smithy.APIError
-	if errors.As(err, &api) && slices.Contains(rejections, api.ErrorCode()) && !strings.Contains(api.ErrorMessage(), "TopicArn") {
+	if errors.As(err, &api) && forContent(api.ErrorCode(), api.ErrorMessage()) {
 		return &RejectedError{Err: err}
 	}
 	return err

@@ -134,6 +134,36 @@ func anyAnswer(t *rapid.T) string {
 		pick("<ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>", "", "<") + pick("</PublishBatchResponse>", "")
 }
 
+// TestOnlyContentIsRejected: an entry is given up at once only for what is in it. What the
+// service blames the sender for besides, its own failures, rates, rights, keys and a topic
+// that is none, is tried again; a fault that is not the sender's always is.
+func TestOnlyContentIsRejected(t *testing.T) {
+	t.Parallel()
+	for message, test := range map[string]struct {
+		permanent bool
+		codes     string
+	}{
+		"Invalid parameter: Message": {true, `InvalidParameter InvalidParameterException InvalidParameterValue ParameterValueInvalid
+			InvalidParameterValueException MissingParameter ValidationError ValidationException BatchRequestTooLong
+			BatchRequestTooLongException MessageTooLong InvalidBatchEntryId InvalidBatchEntryIdException MalformedInput InvalidMessageContents`},
+		"Invalid parameter: TopicArn": {false, `InvalidParameter InvalidParameterValue ValidationError`},
+		"not now": {false, `InternalError InternalFailure ServiceUnavailable RequestTimeout TooManyRequestsException OverLimit SlowDown
+			Throttled ThrottlingException KMSThrottling KMSInvalidStateException KMSAccessDenied KMSNotFound KMSOptInRequired AuthorizationError
+			AccessDenied InvalidSecurity InvalidClientTokenId ExpiredToken NotFound EndpointDisabled RequestLimitExceeded ConcurrentAccess SomethingNew`},
+	} {
+		for _, code := range strings.Fields(test.codes) {
+			for _, fault := range []bool{true, false} {
+				r := snsResults(1, &sns.PublishBatchOutput{Failed: []types.BatchResultErrorEntry{
+					{Id: aws.String("0"), Code: aws.String(code), Message: aws.String(message), SenderFault: fault},
+				}})[0]
+				require.Equal(t, test.permanent && fault, r.Permanent, "%s: %s", code, message)
+				require.EqualError(t, r.Err, code+": "+message)
+				require.Equal(t, strings.Contains(code, "Throttl"), r.Throttled, code)
+			}
+		}
+	}
+}
+
 // FuzzAnswer: what is scanned is what the SDK reads.
 func FuzzAnswer(f *testing.F) {
 	f.Add(usualAnswer)
