@@ -158,6 +158,48 @@ func TestThrottle(t *testing.T) {
 	require.False(t, th.allows(8, now))
 }
 
+// TestWokenWhenSomethingMayGo: a lane that is ready goes when the throttle ends, also
+// while another is held for longer; where none is ready, that waits for both; without the
+// lock it is looked at again.
+func TestWokenWhenSomethingMayGo(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(100, 0)
+	const soon, later, look = 50 * time.Millisecond, 5 * time.Second, time.Minute
+	for name, test := range map[string]struct {
+		ready                bool
+		held, throttled, due time.Duration
+		unlocked             bool
+	}{
+		"ready, throttled and another held":   {ready: true, held: later, throttled: soon, due: soon},
+		"ready, throttled for longer":         {ready: true, held: soon, throttled: later, due: later},
+		"ready and throttled":                 {ready: true, throttled: soon, due: soon},
+		"ready, and only another is held":     {ready: true, held: later, due: later},
+		"held, and throttled for less":        {held: later, throttled: soon, due: later},
+		"held, and throttled for longer":      {held: soon, throttled: later, due: later},
+		"held, and the lock is in doubt":      {held: later, due: lockRecheck, unlocked: true},
+		"nothing waits but the next look":     {due: look},
+		"the next look comes before all that": {ready: true, held: 2 * look, throttled: 3 * look, due: look},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := &pipeline{lanes: newLanes(), throttle: newThrottle(4, testBackoff), lookAt: now.Add(look), holds: func(time.Time) bool { return !test.unlocked }}
+			if test.held > 0 {
+				slow := &entry{group: "slow"}
+				p.lanes.push(slow)
+				p.lanes.next(now, 1, 1)
+				p.lanes.hold(slow, now.Add(test.held))
+			}
+			if test.ready {
+				p.lanes.push(&entry{group: "ready"})
+			}
+			p.throttle.until = now.Add(test.throttled)
+			due, ok := p.wakeAt(now)
+			require.True(t, ok)
+			require.Equal(t, test.due, due.Sub(now))
+		})
+	}
+}
+
 func TestWindow(t *testing.T) {
 	w := newWindow(100)
 	require.True(t, w.acquire(1000), "one that is larger than the window goes alone")

@@ -500,15 +500,23 @@ func (p *pipeline) share() {
 // lockRecheck is how soon to look again whether the lock is held.
 const lockRecheck = 50 * time.Millisecond
 
-// setTimer wakes run when a held lane or the throttle lets something go that
-// start, called with the same now, could not send, or when it is time to look.
-// What waits for a batch in flight instead is woken by its answer.
+// setTimer wakes run when there may be something to do that nothing else wakes it for.
 func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
+	if at, ok := p.wakeAt(now); ok {
+		timer.Reset(time.Until(at))
+	}
+}
+
+// wakeAt is when a held lane or the throttle lets something go that start, called with
+// the same now, could not send, or when it is time to look; false where that is not
+// after now. What waits for a batch in flight instead is woken by its answer.
+func (p *pipeline) wakeAt(now time.Time) (due time.Time, ok bool) {
 	due, held := p.lanes.due()
 	if !p.holds(now) {
 		due, held = now.Add(lockRecheck), true
 	}
-	if p.throttle.until.After(now) && p.throttle.until.After(due) {
+	throttled := p.throttle.until.After(now)
+	if throttled && p.throttle.until.After(due) {
 		due, held = p.throttle.until, true
 	}
 	sooner := func(at time.Time, ok bool) {
@@ -516,10 +524,9 @@ func (p *pipeline) setTimer(timer *time.Timer, now time.Time) {
 			due, held = at, true
 		}
 	}
+	sooner(p.throttle.until, throttled && len(p.lanes.ready) > 0)
 	sooner(p.nextLook())
 	sooner(p.recordAt, len(p.finished) > 0 && !p.recording && p.recordWaits(now))
 	sooner(p.replayDue(now))
-	if held && due.After(now) {
-		timer.Reset(time.Until(due))
-	}
+	return due, held && due.After(now)
 }
