@@ -263,6 +263,34 @@ func TestReleaseWaitsForTheOutbox(t *testing.T) {
 	require.Zero(t, o.count(`parked WHERE state <> 'sent'`))
 }
 
+// TestReleaseOfWhatIsLost: the outbox does not hold the head of a group that is being
+// sent. As the log says, it can be skipped meanwhile, and the rest of the group goes.
+func TestReleaseOfWhatIsLost(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	accept := o.refuse("bad")
+	var log lines
+	o.start(soon, func(c *relay.Config) { c.Logger = zerolog.New(&log) })
+	bad := o.each(3, "bad")["bad"]
+	others := o.untilParked(1)
+	o.settled()
+	o.received(total(others))
+	accept()
+
+	_, err := o.pool.Exec(o.ctx, `DELETE FROM outbox WHERE id = $1`, bad[0])
+	require.NoError(t, err)
+	o.send("bad")
+	o.eventually("it is missed", func() bool { return log.contain("run restock parked skip " + bad[0].String()) })
+	skipped, err := o.operator().Skip(o.ctx, ops.ParkedSelection{Events: bad[:1]}, "it is lost")
+	require.NoError(t, err)
+	require.Equal(t, bad[:1], skipped)
+	o.released()
+	require.Equal(t, bad[1:], o.received(2)["bad"])
+	require.Equal(t, 1, o.count(`parked WHERE state = 'skipped' AND note = 'it is lost'`))
+	after := o.commit(event("bad", 1))
+	require.Equal(t, after, o.received(1)["bad"], "the group goes on")
+}
+
 // day is that of a partition, from its name.
 func day(partition string) string { return partition[len(partition)-len("20060102"):] }
 

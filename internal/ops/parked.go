@@ -181,8 +181,9 @@ type chosenParked struct {
 
 // choose locks the parked events that are meant, and returns the groups that are
 // parked of theirs, locked too, and which of these are being sent. The groups come
-// first, as when the relay writes.
-func (s ParkedSelection) choose(ctx context.Context, tx pgx.Tx) (events []chosenParked, groups map[string]bool, err error) {
+// first, as when the relay writes. What is being sent by itself is not meant any more,
+// unless lost asks for those of its events that the outbox does not hold: these never go.
+func (s ParkedSelection) choose(ctx context.Context, tx pgx.Tx, lost bool) (events []chosenParked, groups map[string]bool, err error) {
 	rows, err := tx.Query(ctx, `SELECT message_group, state = 'sending' FROM parked_groups
 		WHERE $1 OR message_group = ANY($2) OR message_group IN (SELECT message_group FROM parked WHERE event_id = ANY($3))
 		ORDER BY message_group FOR UPDATE`, s.All, s.Groups, s.Events)
@@ -198,8 +199,9 @@ func (s ParkedSelection) choose(ctx context.Context, tx pgx.Tx) (events []chosen
 	}); err != nil {
 		return nil, nil, err
 	}
-	rows, err = tx.Query(ctx, `SELECT day, event_id, message_group, seq, reason = 'held' FROM parked
-		WHERE state = 'parked' AND ($1 OR message_group = ANY($2) OR event_id = ANY($3)) ORDER BY place FOR UPDATE`, s.All, s.Groups, s.Events)
+	rows, err = tx.Query(ctx, `SELECT day, event_id, message_group, seq, reason = 'held' FROM parked p
+		WHERE (state = 'parked' OR $4 AND state = 'sending' AND NOT EXISTS (SELECT FROM outbox o WHERE o.day = p.day AND o.id = p.event_id))
+		AND ($1 OR message_group = ANY($2) OR event_id = ANY($3)) ORDER BY place FOR UPDATE`, s.All, s.Groups, s.Events, lost)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -48,7 +48,7 @@ func (p *Parked) Send(ctx context.Context, s ParkedSelection, dryRun bool) (Send
 		return report, fmt.Errorf("send what is parked: %w", err)
 	}
 	err := pgx.BeginFunc(ctx, p.db, func(tx pgx.Tx) error {
-		events, groups, err := s.choose(ctx, tx)
+		events, groups, err := s.choose(ctx, tx, false)
 		if err != nil {
 			return err
 		}

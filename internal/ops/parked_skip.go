@@ -11,7 +11,8 @@ import (
 
 // Skip gives parked events up: they are never published. Why is kept with them. A
 // group of which nothing is left parked goes on. It returns the events that it
-// skipped; what is being sent is not skipped any more, and is an error, as is more than s.Seen.
+// skipped; what is being sent is not skipped any more, and is an error, as is more than
+// s.Seen. But what the outbox does not hold cannot be sent, and may be skipped meanwhile.
 func (p *Parked) Skip(ctx context.Context, s ParkedSelection, why string) ([]uuid.UUID, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("skip what is parked: %w", err)
@@ -21,14 +22,12 @@ func (p *Parked) Skip(ctx context.Context, s ParkedSelection, why string) ([]uui
 	}
 	var skipped []uuid.UUID
 	err := pgx.BeginFunc(ctx, p.db, func(tx pgx.Tx) error {
-		events, groups, err := s.choose(ctx, tx)
+		events, groups, err := s.choose(ctx, tx, true)
 		if err != nil {
 			return err
 		}
-		for group, sending := range groups {
-			if sending {
-				return refuse("group %s is being sent", group)
-			}
+		if err := refuseSending(ctx, tx, events, groups); err != nil {
+			return err
 		}
 		if len(events) == 0 {
 			return ErrNotParked
@@ -44,6 +43,32 @@ func (p *Parked) Skip(ctx context.Context, s ParkedSelection, why string) ([]uui
 	}
 	p.log.Warn().Int("events", len(skipped)).Str("by", p.by).Str("reason", why).Msg("parked events skipped")
 	return skipped, nil
+}
+
+// refuseSending refuses groups that are being sent, but those of which only events are
+// chosen that the outbox does not hold.
+func refuseSending(ctx context.Context, tx pgx.Tx, events []chosenParked, groups map[string]bool) error {
+	chosen := make(map[string]bool)
+	var days []time.Time
+	var ids []uuid.UUID
+	for _, e := range events {
+		if groups[e.Group] {
+			chosen[e.Group] = true
+			days, ids = append(days, e.Day), append(ids, e.Event)
+		}
+	}
+	for group, sending := range groups {
+		if sending && !chosen[group] {
+			return refuse("group %s is being sent", group)
+		}
+	}
+	var group *string
+	err := tx.QueryRow(ctx, `SELECT min(o.message_group) FROM unnest($1::date[], $2::uuid[]) AS r (day, event_id)
+		JOIN outbox o ON o.day = r.day AND o.id = r.event_id`, days, ids).Scan(&group)
+	if err == nil && group != nil {
+		err = refuse("group %s is being sent", *group)
+	}
+	return err
 }
 
 func (p *Parked) giveUp(ctx context.Context, tx pgx.Tx, events []chosenParked, why string) ([]uuid.UUID, error) {

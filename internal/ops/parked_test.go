@@ -106,3 +106,35 @@ func TestSkipParked(t *testing.T) {
 	_, err = p.Show(t.Context(), uuid.New())
 	require.ErrorIs(t, err, ops.ErrNotParked)
 }
+
+// TestSkipWhatIsLost: events are being sent, and some of them are not in the outbox any
+// more. Those can be skipped, by themselves, and nothing else that is being sent.
+func TestSkipWhatIsLost(t *testing.T) {
+	w, p, g, h := parked(t)
+	lose := func(ids ...uuid.UUID) {
+		_, err := w.owner.Exec(t.Context(), `DELETE FROM outbox WHERE id = ANY($1)`, ids)
+		require.NoError(t, err)
+	}
+	skip := func(s ops.ParkedSelection) ([]uuid.UUID, error) { return p.Skip(t.Context(), s, "it is lost") }
+	_, err := p.Send(t.Context(), ops.ParkedSelection{All: true}, false)
+	require.NoError(t, err)
+	require.Equal(t, []string{"sending", "parked", "parked", "sending"}, w.parkedStates())
+	lose(g[1], h)
+	for _, s := range []ops.ParkedSelection{{All: true}, {Groups: []string{"g"}}, {Events: g[1:3]}, {Events: g[:1]}, {Events: g[2:3]}} {
+		_, err := skip(s)
+		require.ErrorContains(t, err, "group g is being sent", s)
+	}
+	require.Equal(t, []string{"sending", "parked", "parked", "sending"}, w.parkedStates())
+
+	skipped, err := skip(ops.ParkedSelection{Events: []uuid.UUID{g[1], h}})
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{g[1], h}, skipped)
+	require.Equal(t, []string{"sending", "skipped", "parked", "skipped"}, w.parkedStates())
+	lose(g[0], g[2])
+	_, err = skip(ops.ParkedSelection{Groups: []string{"g"}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"skipped", "skipped", "skipped", "skipped"}, w.parkedStates())
+	var state string
+	require.NoError(t, w.owner.QueryRow(t.Context(), `SELECT state FROM parked_groups`).Scan(&state))
+	require.Equal(t, "sending", state, "the relay ends what it has begun")
+}
