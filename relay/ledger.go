@@ -32,6 +32,7 @@ type ledger struct {
 	slot    string
 	relay   string // the slot that the relay was started with
 	shard   Shard
+	table   pgx.Identifier // the outbox, as it is published
 	origin  origin
 	backoff service.Backoff
 	metrics *metrics

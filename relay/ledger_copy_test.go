@@ -14,7 +14,7 @@ import (
 // newTestLedger is the ledger of a new database.
 func newTestLedger(t *testing.T) *ledger {
 	t.Helper()
-	return &ledger{pool: TestStore(t), slot: "slot", origin: origin{"1", 1}, promise: promise{wanted: func() pglogrepl.LSN { return 7 }}}
+	return &ledger{pool: TestStore(t), slot: "slot", table: pgx.Identifier{"public", "outbox"}, origin: origin{"1", 1}, promise: promise{wanted: func() pglogrepl.LSN { return 7 }}}
 }
 
 // published are entries of today and of the two days around it.

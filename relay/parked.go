@@ -187,7 +187,7 @@ func (l *ledger) load(ctx context.Context, r *release, whole bool) (entries []*e
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
 	rows, err := l.pool.Query(ctx, `SELECT p.day, p.event_id, p.seq, o.type, o.subject, o.attributes::text, o.body, o.traceparent
-		FROM parked p LEFT JOIN outbox o ON o.day = p.day AND o.id = p.event_id
+		FROM parked p LEFT JOIN `+l.table.Sanitize()+` o ON o.day = p.day AND o.id = p.event_id
 		WHERE p.message_group = $1 AND p.state IN ('parked', 'sending') AND (p.state = 'sending' OR $2 AND p.reason = 'held')
 		ORDER BY p.place LIMIT $3`, r.group, whole, loadEvents+1)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
 
@@ -95,4 +97,38 @@ func TestGroupParkedByWhatWasReleased(t *testing.T) {
 			require.Equal(t, sent < 2, len(texts(t, l, `SELECT message_group FROM parked_groups WHERE state = 'parked'`)) == 1)
 		})
 	}
+}
+
+// TestLoadsWhatIsPublished: what is released and what is replayed is read from the table
+// that is published, whatever its name.
+func TestLoadsWhatIsPublished(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t)
+	l.table, l.shard = pgx.Identifier{"public", "Bob's \"outbox\""}, wholeOutbox("slot", "publication")
+	entries, replay := parkedEntries(1), uuid.New()
+	require.NoError(t, l.write(t.Context(), entries))
+	exec := func(sql string, args ...any) {
+		_, err := l.pool.Exec(t.Context(), sql, args...)
+		require.NoError(t, err)
+	}
+	exec(`UPDATE parked SET state = 'sending'`)
+	exec(`CREATE TABLE ` + l.table.Sanitize() + ` (LIKE outbox INCLUDING DEFAULTS)`)
+	exec(`INSERT INTO `+l.table.Sanitize()+` (day, id, seq, type, message_group, attributes, body)
+		VALUES ($1, $2, 7, 'some.type', 'g', '{}', '{"specversion":"1.0"}')`, entries[0].day, entries[0].id)
+	exec(`INSERT INTO replays (id, selection, events, rate, asked_by) VALUES ($1, '{}', 1, 0, 'somebody')`, replay)
+	exec(`INSERT INTO replay_items (replay_id, place, day, event_id) VALUES ($1, 1, $2, $3)`, replay, entries[0].day, entries[0].id)
+
+	loaded, _, err := l.load(t.Context(), &release{group: "g"}, false)
+	require.NoError(t, err)
+	items, err := l.items(t.Context(), replay, 0, 1)
+	require.NoError(t, err)
+
+	for _, e := range append(loaded, items...) {
+		event, err := e.event()
+		require.NoError(t, err)
+		require.NoError(t, e.parked)
+		require.Equal(t, entries[0].id, event.ID)
+		require.Equal(t, "some.type", event.Type)
+	}
+	require.Len(t, append(loaded, items...), 2)
 }

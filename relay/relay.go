@@ -277,7 +277,7 @@ func (r *Relay) session(ctx context.Context) error {
 		closeNow(conn)
 		return err
 	}
-	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), failed: func(err error) {
+	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, table: p.table, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), failed: func(err error) {
 		cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
 	}}
 	parked, err := l.parkedGroups(begin)

@@ -89,7 +89,7 @@ func (l *ledger) fill(ctx context.Context, entries []*entry) (loaded int, err er
 		}
 		batch.Queue(`SELECT coalesce(o.seq, 0), coalesce(o.message_group, ''), o.type, o.subject, o.attributes::text, o.body, o.traceparent, l.outcome IS DISTINCT FROM 'published'
 			FROM unnest($2::uuid[]) WITH ORDINALITY k (id, n)
-			LEFT JOIN LATERAL (SELECT * FROM outbox o WHERE o.day = $1 AND o.id = k.id LIMIT 1) o ON true
+			LEFT JOIN LATERAL (SELECT * FROM `+l.table.Sanitize()+` o WHERE o.day = $1 AND o.id = k.id LIMIT 1) o ON true
 			LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.day = $1 AND l.event_id = k.id LIMIT 1) l ON true
 			ORDER BY k.n`, entries[from].day, ids)
 		from = to
