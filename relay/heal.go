@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// slotTimeout is how long making a slot waits for open transactions before it says
-// which they are and tries again.
+// slotTimeout is how long making a slot, and looking for what it has gone past, wait
+// for open transactions before it is said which they are and tried again.
 const slotTimeout = time.Minute
 
 // heal does what was decided, and returns when all that has gone past the slot is
@@ -36,8 +36,8 @@ func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, parke
 	return err
 }
 
-// standSlot makes sure that a slot stands, and that a crash from here on leads back
-// here.
+// standSlot makes sure that a slot stands, that a snapshot sees whatever it has gone
+// past, and that a crash from here on leads back here.
 func (r *Relay) standSlot(ctx context.Context, slot string, id publicationID, due remedy) error {
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {
@@ -53,7 +53,10 @@ func (r *Relay) standSlot(ctx context.Context, slot string, id publicationID, du
 		}
 		r.stale = ""
 	}
-	return sweepFrom(ctx, conn, slot, id)
+	if err := sweepFrom(ctx, conn, slot, id); err != nil {
+		return err
+	}
+	return awaitVisible(ctx, conn.Conn(), slot, slotTimeout)
 }
 
 // sweep publishes what is not in the ledger, by a pipeline of its own that is empty

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/restock-dev/restock/internal/service"
 )
 
 // Existing says what to do with outbox rows that were committed before the first
@@ -41,8 +43,8 @@ func (e *ExistingError) Error() string {
 // it did; where the outbox is split, the slots of its shards. Its publication must be
 // there before it. What was committed before, and is not in the ledger, is published by
 // the relay when it starts; with an empty ledger, existing decides about it. Making a
-// slot waits for every transaction that is open in any database of the cluster; after
-// timeout the error names them.
+// slot waits for every transaction that is open in any database of the cluster, and so does
+// looking for such rows behind it; after timeout the error names them.
 // https://www.postgresql.org/docs/15/functions-admin.html#FUNCTIONS-REPLICATION
 func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Existing, timeout time.Duration) (made bool, err error) {
 	conn, err := pgx.Connect(ctx, dsn)
@@ -87,6 +89,9 @@ func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Exist
 	}
 	if err := sweepFrom(ctx, conn, slot, p.id); err != nil {
 		return false, err
+	}
+	if err := awaitVisible(ctx, conn, slot, timeout); err != nil {
+		return true, err
 	}
 	_, err = conn.Exec(ctx, `UPDATE watermarks SET sweep = NULL WHERE slot = $1 AND NOT EXISTS (SELECT FROM outbox)`, slot)
 	if err != nil {
@@ -168,6 +173,38 @@ func makeSlot(ctx context.Context, conn *pgx.Conn, slot string, timeout time.Dur
 		return fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	return nil
+}
+
+// visibleEvery is how often it is looked whether what is committed is visible.
+const visibleEvery = 10 * time.Millisecond
+
+// awaitVisible returns when whatever the slot has gone past is visible. A commit stands
+// in the WAL, where the slot may go past it, before others see it: for as long as a
+// synchronous standby takes, if the transaction waits for one. So it waits for every
+// transaction that had begun to write when it was called, and names them after timeout.
+func awaitVisible(ctx context.Context, conn *pgx.Conn, slot string, timeout time.Duration) error {
+	// A number of its own is above all of theirs. The end of a snapshot is not: the
+	// newest of them may stand beyond it.
+	var number string
+	if err := conn.QueryRow(ctx, `SELECT pg_current_xact_id()::text`).Scan(&number); err != nil {
+		return fmt.Errorf("slot %s: wait for what is committed: %w", slot, err)
+	}
+	for end := time.Now().Add(timeout); ; {
+		var visible bool
+		err := conn.QueryRow(ctx, `SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8`, number).Scan(&visible)
+		switch {
+		case err != nil:
+			return fmt.Errorf("slot %s: wait for what is committed: %w", slot, err)
+		case visible:
+			return nil
+		case !time.Now().Before(end):
+			return fmt.Errorf("slot %s stands, but what it has gone past may not be visible yet: waited %s for transactions that were open then: %s; end them and try again",
+				slot, timeout, blockers(ctx, conn))
+		}
+		if err := service.Sleep(ctx, visibleEvery); err != nil {
+			return err
+		}
+	}
 }
 
 // readSlot reads the slot as the server shows it. Why it was invalidated is told

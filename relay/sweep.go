@@ -14,7 +14,7 @@ import (
 
 // sweep reads the outbox rows that are absent from the ledger, in the order of seq:
 // what a slot that was lost can never bring. Its one snapshot is taken when a slot
-// stands, so that whatever the snapshot does not see is brought by that slot. Only
+// stands and all that it has gone past is visible, so that whatever the snapshot does not see is brought by that slot. Only
 // keys are sorted; rows are read a few at a time, when there is room for them.
 type sweep struct {
 	pool     *pgxpool.Pool
