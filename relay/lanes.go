@@ -35,6 +35,9 @@ type entry struct {
 // outbox table, which has no position and holds nothing back.
 func (e *entry) fromStream() bool { return e.position.Commit != 0 }
 
+// beside tells an entry that was added to the window from one that the reader brought.
+func (e *entry) beside() bool { return e.release != nil || e.item != nil }
+
 // lanes keeps the events that wait, each message group in a lane of its own. A
 // lane has at most one entry in flight. lanes is pure and for one goroutine.
 type lanes struct {

@@ -211,3 +211,49 @@ func TestWindow(t *testing.T) {
 	require.False(t, w.acquire(1))
 	require.Equal(t, 100, w.bytes())
 }
+
+// TestWindowModel: the reader is held up by what it has acquired itself, and by nothing
+// that was added.
+func TestWindowModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.IntRange(1, 100).Draw(t, "limit")
+		w := newWindow(limit)
+		var read, added []int
+		sum := func(taken []int) (n int) {
+			for _, t := range taken {
+				n += t
+			}
+			return n
+		}
+		give := func(t *rapid.T, taken *[]int, back func(int)) {
+			if len(*taken) == 0 {
+				t.Skip("nothing was taken")
+			}
+			back((*taken)[0])
+			*taken = (*taken)[1:]
+			select {
+			case <-w.freed:
+			default:
+				t.Fatal("the reader is not told")
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"acquire": func(t *rapid.T) {
+				n := rapid.IntRange(1, 150).Draw(t, "n")
+				room := sum(read) == 0 || sum(read)+n <= limit
+				require.Equal(t, room, w.acquire(n))
+				require.Equal(t, !room, w.waiting.Load())
+				if room {
+					read = append(read, n)
+				}
+			},
+			"release": func(t *rapid.T) { give(t, &read, w.release) },
+			"add": func(t *rapid.T) {
+				added = append(added, rapid.IntRange(1, 150).Draw(t, "n"))
+				w.add(added[len(added)-1])
+			},
+			"remove": func(t *rapid.T) { give(t, &added, w.remove) },
+			"":       func(t *rapid.T) { require.Equal(t, sum(read)+sum(added), w.bytes()) },
+		})
+	})
+}

@@ -469,18 +469,23 @@ func (p *pipeline) recordWaits(now time.Time) bool {
 // finish moves the cursor past what is durable and gives its memory back.
 func (p *pipeline) finish(ctx context.Context, entries []*entry) {
 	p.moved.Store(time.Now().UnixNano())
-	memory := 0
+	read, beside := 0, 0
 	for _, e := range entries {
 		if e.fromStream() {
 			p.cursor.finish(e.position)
 		}
-		memory += e.memory
+		if e.beside() {
+			beside += e.memory
+		} else {
+			read += e.memory
+		}
 		p.unpark(ctx, e)
 		if e.item != nil {
 			p.replayed(e.item.replay, e)
 		}
 	}
-	p.window.release(memory)
+	p.window.release(read)
+	p.window.remove(beside)
 }
 
 // share publishes what other goroutines may read.

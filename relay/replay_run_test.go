@@ -204,6 +204,26 @@ func TestReplayCancelAndResume(t *testing.T) {
 	require.ErrorIs(t, err, ops.ErrNoReplay)
 }
 
+// TestReplayBesideAFullWindow: what a slow replay has loaded is more than the window,
+// and the stream reads on beside it.
+func TestReplayBesideAFullWindow(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	run := o.start(func(c *relay.Config) { c.Window = 64 << 10 })
+	o.exec(`INSERT INTO outbox (id, type, message_group, attributes, body)
+		SELECT gen_random_uuid(), 'order.placed', 'g' || i % 50, '{}', '{"d":"' || repeat('x', 2000) || '"}' FROM generate_series(1, 300) i`)
+	o.settled()
+	r := o.replays()
+	id := o.replay(r, 1)
+	o.eventually("it replays", func() bool { return run.metric(t, "events_replayed_total") >= 1 })
+	require.Greater(t, run.metric(t, "window_bytes"), float64(64<<10))
+	o.each(20, "live", "g1")
+	o.settled()
+	s, err := r.State(o.ctx, id)
+	require.NoError(t, err)
+	require.Equal(t, "running", s.State)
+}
+
 // TestReplayOfWhatIsRefused: what SNS will not take, and a group that it refuses for
 // too long, have their error; the rest of the replay goes on, and nothing is parked.
 func TestReplayOfWhatIsRefused(t *testing.T) {

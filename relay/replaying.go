@@ -61,7 +61,7 @@ func (p *pipeline) turn(found *replay) {
 		p.log.Info().Stringer("replay_id", found.as.ID).Int64("events", found.events).Int64("done", found.done.upTo).Int("rate", found.rate).
 			Str("by", found.by).Msg("replaying")
 	case s.current != nil && (found == nil || found.as.ID != s.current.as.ID):
-		p.window.release(s.current.drop())
+		p.window.remove(s.current.drop())
 		p.endReplay(s.current)
 	}
 }
@@ -117,7 +117,7 @@ func (p *pipeline) loadReplay(ctx context.Context, r *replay, now time.Time) {
 				}
 			}
 			if r.stopped { // while this was under way
-				p.window.release(r.drop())
+				p.window.remove(r.drop())
 			}
 			p.endReplay(r)
 		}
