@@ -49,8 +49,8 @@
 // the replay's rate, and never more than 2,000. How far a replay is stands in its row,
 // up to the first item that is not dealt with; a crash repeats what is behind that, at
 // most 2,000 items. A replay parks nothing and is held up by no group for longer than
-// HoldAfter: what cannot be published has its error, and the rest goes on. While the
-// outbox is swept no replay goes on.
+// HoldAfter: what cannot be published has its error, and the rest goes on. While a sweep
+// reads the outbox no replay goes on.
 //
 // # Shards
 //

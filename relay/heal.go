@@ -10,9 +10,10 @@ import (
 // for open transactions before it is said which they are and tried again.
 const slotTimeout = time.Minute
 
-// heal does what was decided, and returns when all that has gone past the slot is
-// in the ledger. It ends as a stream does when ctx ends or the lock is lost.
-func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, parked *groups, p publication, due remedy) error {
+// heal does what was decided, and returns when all that has gone past the slot is in
+// the ledger, or in the session's lanes. It ends as a stream does when ctx ends or the
+// lock is lost.
+func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, s *session, p publication, due remedy) error {
 	r.state.Store(sweeping)
 	live, fail := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
@@ -28,7 +29,7 @@ func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, parke
 	}()
 	err := r.standSlot(live, cfg.Slot, p.id, due)
 	if err == nil {
-		err = r.sweep(ctx, live, cfg, g, l, parked, p, due)
+		err = r.sweep(ctx, live, cfg, l, s, p, due)
 	}
 	if cause := context.Cause(live); err != nil && cause != nil {
 		return fmt.Errorf("%w: %w", cause, err)
@@ -59,32 +60,54 @@ func (r *Relay) standSlot(ctx context.Context, slot string, id publicationID, du
 	return awaitVisible(ctx, conn.Conn(), slot, slotTimeout)
 }
 
-// sweep publishes what is not in the ledger, by a pipeline of its own that is empty
-// when it returns: the stream's first event finds the last of it recorded.
-func (r *Relay) sweep(ctx, live context.Context, cfg Config, g *guard, l *ledger, parked *groups, p publication, due remedy) error {
+// sweep publishes what is not in the ledger. When all of it is in the pipeline, the
+// pipeline stops: what has not gone yet, or was refused, stays in the lanes for the
+// stream to queue behind. Waiting for that would leave the refused without a witness,
+// and all others without a stream.
+func (r *Relay) sweep(ctx, live context.Context, cfg Config, l *ledger, s *session, p publication, due remedy) error {
 	hard, cancel := r.hard(ctx)
 	defer cancel()
-	w, hb := newWindow(cfg.Window), newHeartbeat(cfg, r.pool)
-	pipeline := newPipeline(cfg, l, w, l.metrics, 0, hb.read, g.holds)
-	pipeline.groups, pipeline.moved = parked, &r.moved
-	r.current.Store(&session{w, pipeline, hb})
-	defer r.missedSince.Store(0)
+	r.current.Store(s)
 	chunks, drained := make(chan []change), make(chan error)
-	go func() { drained <- pipeline.run(hard, chunks) }()
-	s := &sweep{pool: r.pool, table: p.table, shard: cfg.shard, newTable: due.newTable, window: w, out: chunks, begun: func(m missed) { r.sayMissed(cfg, due, m) }}
-	found, err := s.run(live)
+	go func() { drained <- s.pipeline.run(hard, chunks) }()
+	sw := &sweep{pool: r.pool, table: p.table, shard: cfg.shard, newTable: due.newTable, window: s.window, out: chunks, begun: func(m missed) { r.sayMissed(cfg, due, m) }}
+	found, err := sw.run(live)
 	if unrecorded := <-drained; unrecorded != nil {
 		return fmt.Errorf("%w: %w", errUnrecorded, unrecorded)
 	}
 	if err != nil {
 		return err
 	}
-	if err := l.sweepDone(live, found.upTo); err != nil {
+	if err := l.sweptUpTo(live, found.upTo); err != nil {
 		return err
 	}
+	s.swept = found.events
+	if s.left = s.pipeline.leave(); len(s.left) > 0 {
+		cfg.Logger.Info().Int("events", s.swept).Int("left", len(s.left)).Msg("swept but for what is still to be published: the stream goes on beside it")
+		return nil
+	}
+	return r.endSweep(live, cfg, l, s)
+}
+
+// endSweep notes that nothing of a sweep is left.
+func (r *Relay) endSweep(ctx context.Context, cfg Config, l *ledger, s *session) error {
+	if err := l.sweepDone(ctx); err != nil {
+		return err
+	}
+	r.missedSince.Store(0)
 	l.metrics.sweeps.Inc()
-	cfg.Logger.Info().Int("events", found.events).Msg("swept: the ledger holds all that had gone past the slot")
+	cfg.Logger.Info().Int("events", s.swept).Msg("swept: the ledger holds all that had gone past the slot")
 	return nil
+}
+
+// endSweepWhenDone does so when the last of it is recorded, unless ctx ends before.
+func (r *Relay) endSweepWhenDone(ctx context.Context, cfg Config, l *ledger, s *session) error {
+	select {
+	case <-s.pipeline.noneLeft:
+		return r.endSweep(ctx, cfg, l, s)
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // sayMissed tells in one line what has happened and what is affected.
@@ -98,6 +121,5 @@ func (r *Relay) sayMissed(cfg Config, due remedy, m missed) {
 	if due.newTable {
 		line = line.Int("ledger_without_event", m.gone)
 	}
-	line.Msg("events may have gone past the slot: those that the ledger does not hold are published before the stream goes on, " +
-		"again where it was the ledger that lost them")
+	line.Msg("events may have gone past the slot: those that the ledger does not hold are published, again where it was the ledger that lost them")
 }

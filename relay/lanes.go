@@ -38,6 +38,9 @@ func (e *entry) fromStream() bool { return e.position.Commit != 0 }
 // beside tells an entry that was added to the window from one that the reader brought.
 func (e *entry) beside() bool { return e.release != nil || e.item != nil }
 
+// swept tells an entry that a sweep has brought.
+func (e *entry) swept() bool { return !e.fromStream() && !e.beside() }
+
 // lanes keeps the events that wait, each message group in a lane of its own. A
 // lane has at most one entry in flight. lanes is pure and for one goroutine.
 type lanes struct {
@@ -124,6 +127,19 @@ func (l *lanes) hold(e *entry, until time.Time) {
 	ln := l.byGroup[e.group]
 	ln.until = until
 	heap.Push(&l.held, ln)
+}
+
+// swept returns which events of a sweep are in the lanes.
+func (l *lanes) swept() map[uuid.UUID]bool {
+	ids := make(map[uuid.UUID]bool)
+	for _, ln := range l.byGroup {
+		for e := ln.head; e != nil; e = e.next {
+			if e.swept() {
+				ids[e.id] = true
+			}
+		}
+	}
+	return ids
 }
 
 // due is when the next held lane may go; false when none is held.

@@ -139,6 +139,16 @@ func (f found) cause() remedy {
 	return remedy{}
 }
 
+// behind is an error where something has happened to the slot during a sweep, of which
+// so many events are left.
+func (f found) behind(swept origin, left int) error {
+	now := f.diagnose()
+	if f.origin != swept || now.newSlot || now.sweep != "" && left == 0 {
+		return errors.New("the slot or its server changed during a sweep: sweeping again")
+	}
+	return nil
+}
+
 // moved tells that positions of today do not compare with those remembered.
 func (f found) moved() bool { return f.mark.origin != origin{} && f.mark.origin != f.origin }
 

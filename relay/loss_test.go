@@ -62,6 +62,21 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+func TestBehindASweep(t *testing.T) {
+	t.Parallel()
+	swept := origin{"1", 1}
+	f := found{origin: swept, slot: slotState{exists: true, confirmed: 100}, mark: watermark{known: true, origin: swept, promised: 100, publication: "1 2 3 4"}, publication: "1 2 3 4"}
+	require.NoError(t, f.behind(swept, 0))
+	require.Error(t, f.behind(origin{"1", 2}, 0), "failed over")
+	f.mark.sweep = "due"
+	require.NoError(t, f.behind(swept, 1), "by what is left")
+	require.Error(t, f.behind(swept, 0), "by another hand")
+	f.slot.confirmed = 101
+	require.Error(t, f.behind(swept, 1), "the slot was moved")
+	f.slot = slotState{}
+	require.Error(t, f.behind(swept, 1), "the slot was dropped")
+}
+
 func TestAsStale(t *testing.T) {
 	t.Parallel()
 	var stale *staleError

@@ -77,7 +77,7 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 		slot: cfg.Slot, unregister: reg.unregister,
 		active:         gauge("active", "1 while this relay holds the slot and streams, else 0."),
 		read:           counter("events_read_total", "Events read from the stream, repeats included."),
-		skipped:        counter("events_skipped_total", "Events read again that the ledger held already."),
+		skipped:        counter("events_skipped_total", "Events read again that the ledger held already, or that a sweep had taken up."),
 		foreign:        counter("messages_foreign_total", "Logical messages of others in the stream."),
 		published:      counter("events_published_total", "Events that SNS accepted."),
 		parked:         counter("events_parked_total", "Events parked: impossible to publish, or of a parked group."),

@@ -53,6 +53,9 @@ type pipeline struct {
 
 	replays *replaying // nil where none are carried out
 
+	left     int           // of a sweep that has ended, not recorded yet
+	noneLeft chan struct{} // closed when that comes to 0
+
 	confirmedLSN atomic.Uint64
 	oldestNanos  atomic.Int64  // commit time of the oldest unfinished transaction; 0 is none
 	moved        *atomic.Int64 // when something was last recorded or confirmed
@@ -86,10 +89,24 @@ func newPipeline(cfg Config, l books, w *window, m *metrics, confirmed pglogrepl
 		holdAfter: cfg.HoldAfter,
 		lanes:     newLanes(), groups: newGroups(), cursor: newCursor(confirmed), throttle: newThrottle(cfg.InFlight, cfg.Backoff),
 		published: make(chan batchResult, cfg.InFlight), recorded: make(chan recordResult), visited: make(chan func()),
-		moved: new(atomic.Int64),
+		moved: new(atomic.Int64), noneLeft: make(chan struct{}),
 	}
 	p.confirmedLSN.Store(uint64(confirmed))
 	return p
+}
+
+// leave is called when run has ended after a sweep. It returns which events of the sweep
+// are left in the lanes.
+func (p *pipeline) leave() map[uuid.UUID]bool {
+	left := p.lanes.swept()
+	p.left = len(left)
+	return left
+}
+
+// follow readies the pipeline for a stream that begins at confirmed.
+func (p *pipeline) follow(confirmed pglogrepl.LSN) {
+	p.cursor, p.replays = newCursor(confirmed), &replaying{}
+	p.confirmedLSN.Store(uint64(confirmed))
 }
 
 // confirmed is the position that Postgres may be told; any goroutine may ask.
@@ -479,6 +496,9 @@ func (p *pipeline) finish(ctx context.Context, entries []*entry) {
 		} else {
 			read += e.memory
 		}
+		if e.swept() {
+			p.sweptOne()
+		}
 		p.unpark(ctx, e)
 		if e.item != nil {
 			p.replayed(e.item.replay, e)
@@ -486,6 +506,17 @@ func (p *pipeline) finish(ctx context.Context, entries []*entry) {
 	}
 	p.window.release(read)
 	p.window.remove(beside)
+}
+
+// sweptOne notes that an event of a sweep is durable. What is recorded before the sweep
+// has ended is not counted.
+func (p *pipeline) sweptOne() {
+	if p.left == 0 {
+		return
+	}
+	if p.left--; p.left == 0 {
+		close(p.noneLeft)
+	}
 }
 
 // share publishes what other goroutines may read.

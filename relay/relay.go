@@ -8,7 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -188,8 +190,6 @@ func (r *Relay) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return stopError(err)
-		case err == nil: // swept, and the stream can begin
-			continue
 		case errors.Is(err, errReassigned):
 			failures = 0
 			continue
@@ -240,6 +240,15 @@ type session struct {
 	window    *window
 	pipeline  *pipeline
 	heartbeat *heartbeat
+	swept     int                // events of a sweep
+	left      map[uuid.UUID]bool // those in the lanes when the stream begins
+}
+
+func (r *Relay) newSession(cfg Config, g *guard, l *ledger, parked *groups) *session {
+	w, hb := newWindow(cfg.Window), newHeartbeat(cfg, r.pool)
+	p := newPipeline(cfg, l, w, l.metrics, 0, hb.read, g.holds)
+	p.groups, p.moved = parked, &r.moved
+	return &session{window: w, pipeline: p, heartbeat: hb}
 }
 
 // session streams until something fails or ctx ends. It returns when all that
@@ -255,6 +264,7 @@ func (r *Relay) session(ctx context.Context) error {
 		return err
 	}
 	defer g.close()
+	defer r.missedSince.Store(0)
 	cfg := r.assign(g.shard)
 	if cfg.WithoutLedger && !cfg.shard.whole() {
 		return refusal("slot %s is a shard's, and without a ledger nothing tells what is published when the shards change: run the relay with it", cfg.Slot)
@@ -268,13 +278,8 @@ func (r *Relay) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, gatherer, err := openStream(begin, cfg)
+	conn, gatherer, found, err := r.connect(begin, cfg, g.conn, p)
 	if err != nil {
-		return err
-	}
-	found, err := r.find(begin, cfg, g.conn, conn, p)
-	if err != nil {
-		closeNow(conn)
 		return err
 	}
 	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, table: p.table, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), failed: func(err error) {
@@ -286,26 +291,51 @@ func (r *Relay) session(ctx context.Context) error {
 		return err
 	}
 	due, err := found.decide(cfg)
-	if err != nil || due.sweep != "" {
-		closeNow(conn)
-		if err != nil {
-			return err
-		}
-		return r.heal(ctx, cfg, g, l, parked, p, due)
-	}
-	if err := startStream(begin, conn, cfg, l, found); err != nil {
+	if err != nil {
 		closeNow(conn)
 		return err
 	}
-	return r.stream(ctx, cfg, g, l, parked, conn, gatherer, found)
+	s := r.newSession(cfg, g, l, parked)
+	if due.sweep != "" {
+		closeNow(conn)
+		if err := r.heal(ctx, cfg, g, l, s, p, due); err != nil {
+			return err
+		}
+		if conn, gatherer, found, err = r.connect(ctx, cfg, g.conn, p); err != nil {
+			return err
+		}
+		if err := found.behind(l.origin, len(s.left)); err != nil {
+			closeNow(conn)
+			return err
+		}
+	}
+	if err := startStream(ctx, conn, cfg, l, found); err != nil {
+		closeNow(conn)
+		return err
+	}
+	return r.stream(ctx, cfg, g, l, s, conn, gatherer, found)
 }
 
-func (r *Relay) stream(ctx context.Context, cfg Config, g *guard, l *ledger, parked *groups, conn *pgconn.PgConn, gatherer *gatherer, found found) error {
+// connect connects for replication, and reads how slot and ledger stand.
+func (r *Relay) connect(ctx context.Context, cfg Config, db *pgx.Conn, p publication) (*pgconn.PgConn, *gatherer, found, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, gatherer, err := openStream(ctx, cfg)
+	if err != nil {
+		return nil, nil, found{}, err
+	}
+	f, err := r.find(ctx, cfg, db, conn, p)
+	if err != nil {
+		closeNow(conn)
+		return nil, nil, found{}, err
+	}
+	return conn, gatherer, f, nil
+}
+
+func (r *Relay) stream(ctx context.Context, cfg Config, g *guard, l *ledger, begun *session, conn *pgconn.PgConn, gatherer *gatherer, found found) error {
 	confirmed := found.slot.confirmed
-	hb := newHeartbeat(cfg, r.pool)
-	w := newWindow(cfg.Window)
-	p := newPipeline(cfg, l, w, l.metrics, confirmed, hb.read, g.holds)
-	p.groups, p.replays, p.moved = parked, &replaying{}, &r.moved
+	w, p, hb := begun.window, begun.pipeline, begun.heartbeat
+	p.follow(confirmed)
 	l.promise.wanted = p.confirmed
 	l.promise.given(max(confirmed, found.mark.promised))
 	read, skipped := make(chan []change), make(chan []change)
@@ -313,7 +343,7 @@ func (r *Relay) stream(ctx context.Context, cfg Config, g *guard, l *ledger, par
 		conn: conn, gatherer: gatherer, window: w, decoder: newDecoder(hb.prefix), out: read, confirmed: l.promise.confirmed,
 		every: min(statusEvery, cfg.SenderTimeout/3, 10*time.Second), metrics: l.metrics,
 	}
-	r.begin(cfg, &session{w, p, hb}, confirmed)
+	r.begin(cfg, begun, confirmed)
 
 	// live ends with the first thing that goes wrong, or with ctx.
 	live, fail := context.WithCancelCause(ctx)
@@ -336,7 +366,10 @@ func (r *Relay) stream(ctx context.Context, cfg Config, g *guard, l *ledger, par
 		return g.watch(watching, func() { fail(errReassigned) })
 	})
 	start(func() error { return hb.run(live, l, found.publication) })
-	wg.Go(func() { l.skipRecorded(live, found.mark.recorded, read, skipped) })
+	if len(begun.left) > 0 {
+		start(func() error { return r.endSweepWhenDone(live, cfg, l, begun) })
+	}
+	wg.Go(func() { l.skipRecorded(live, found.mark.recorded, begun.left, read, skipped) })
 	var unrecorded error
 	wg.Go(func() {
 		defer close(drained)

@@ -86,6 +86,8 @@ func noticeDeadPeers(pc *pgconn.Config, within time.Duration) {
 
 // startStream starts replication at what the slot has confirmed.
 func startStream(ctx context.Context, conn *pgconn.PgConn, cfg Config, l *ledger, f found) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	if err := l.begin(ctx, f.slot.confirmed, f.publication); err != nil {
 		return err
 	}

@@ -340,14 +340,15 @@ func TestSweepIsWideAndFlat(t *testing.T) {
 	o.eventually("it lags", func() bool { return r.PublishLag() > 0 })
 	accept()
 	o.settled()
-	o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil })
+	o.eventually("swept and streaming", func() bool { return r.metric(t, "sweeps_total") == 1 && r.Ready(o.ctx) == nil })
 	require.Zero(t, r.PublishLag())
 	o.received(3000)
 	o.drained()
 }
 
-// TestSweepCutShort: the relay dies in the middle of a sweep, again and again. What
-// it has recorded is not sent again, and the next one finishes the sweep.
+// TestSweepCutShort: the relay dies in the middle of a sweep, again and again, each time
+// after the slot has gone on past what is left of it. What it has recorded is not sent
+// again, and the next one finishes the sweep.
 func TestSweepCutShort(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
@@ -358,7 +359,11 @@ func TestSweepCutShort(t *testing.T) {
 	for i := range 2 {
 		log := &logged{}
 		r := o.start(log.to)
-		o.eventually("others are swept", func() bool { return len(log.with("may have gone past")) == 1 && o.count(`ledger`) == 2+30 })
+		o.eventually("others are swept", func() bool { return len(log.with("may have gone past")) == 1 && o.count(`ledger`) == 2+30+2*i })
+		o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil })
+		require.Positive(t, r.PublishLag())
+		want["a"] = append(want["a"], o.each(2, "a")["a"]...)
+		o.confirmedUpToNow()
 		require.NoError(t, r.stop())
 		require.Contains(t, log.with("may have gone past the slot")[0], fmt.Sprintf(`"new_slot":%t`, i == 0), "the slot of the first is kept")
 		require.Equal(t, 1, o.count(`watermarks WHERE sweep = 'the slot does not exist'`))
@@ -366,10 +371,45 @@ func TestSweepCutShort(t *testing.T) {
 	o.aws.Faults().Remove(cut)
 	r := o.start()
 	o.settled()
-	require.Equal(t, want, o.received(40))
+	require.Equal(t, want, o.received(44))
 	o.drained()
-	o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil })
+	o.eventually("swept and streaming", func() bool { return r.metric(t, "sweeps_total") == 1 && r.Ready(o.ctx) == nil })
 	require.Equal(t, 10.0, r.metric(t, "events_swept_total"))
+	require.Equal(t, 0, o.count(`watermarks WHERE sweep IS NOT NULL`))
+}
+
+// TestSweepOfWhatIsRefused: what a sweep cannot publish keeps nobody else waiting, and
+// by the others' being accepted it is found out, also where it was all that was missing.
+func TestSweepOfWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, rule := range map[string]localaws.Rule{
+		"for now": {Effect: localaws.FailEntries, Service: "sns", Group: "bad", Code: "InternalError"},
+		"with its whole call": {
+			Effect: localaws.Refuse, Service: "sns", Group: "bad", Code: "InvalidParameter", SenderFault: true, Status: 400,
+		},
+	} {
+		for alone, others := range map[string]int{"alone": 0, "among others": 20} {
+			t.Run(name+", "+alone, func(t *testing.T) {
+				t.Parallel()
+				o := newOutbox(t)
+				o.published(2, "a", "b")
+				o.dropSlot()
+				o.aws.Faults().Add(rule)
+				bad := o.commit(event("bad", 1))
+				o.each(others, "a", "b")
+				r := o.start(soon)
+				o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil })
+				o.eventually("it is parked", func() bool {
+					o.commit(event("live", 1))
+					return o.count(`parked WHERE event_id = $1`, bad[0]) == 1
+				})
+				o.settled()
+				o.eventually("swept", func() bool { return r.metric(t, "sweeps_total") == 1 })
+				require.Equal(t, 0, o.count(`watermarks WHERE sweep IS NOT NULL`))
+				require.Equal(t, 1.0, r.metric(t, "events_parked_total"))
+			})
+		}
+	}
 }
 
 // TestSlotNotMadeYet: a relay that died between noting that a sweep is due and

@@ -69,17 +69,18 @@ func (o *outbox) synchronous(standbys string) {
 	o.exec(`SELECT pg_reload_conf()`)
 }
 
-// commitUnseen commits an event while made makes a slot. The slot goes past it, and
-// nobody sees it before show is called: its transaction waits for a standby.
-func (o *outbox) commitUnseen(e schema.Event, made func()) (show func()) {
+func (o *outbox) connect() *pgx.Conn {
 	o.t.Helper()
-	o.standBy()
-	connect := func() *pgx.Conn {
-		c, err := pgx.Connect(o.ctx, o.pg.DSN(o.database))
-		require.NoError(o.t, err)
-		o.t.Cleanup(func() { _ = c.Close(context.Background()) })
-		return c
-	}
+	c, err := pgx.Connect(o.ctx, o.pg.DSN(o.database))
+	require.NoError(o.t, err)
+	o.t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}
+
+// whileSlotIsMade calls within while made makes a slot that waits for no transaction
+// any more but those that have begun.
+func (o *outbox) whileSlotIsMade(made, within func()) {
+	o.t.Helper()
 	exec := func(c *pgx.Conn, sql string) {
 		_, err := c.Exec(o.ctx, sql)
 		require.NoError(o.t, err)
@@ -89,22 +90,32 @@ func (o *outbox) commitUnseen(e schema.Event, made func()) (show func()) {
 			return o.count(`pg_stat_activity WHERE query LIKE '%pg_create_logical_replication_slot%' AND $1::int = ANY (pg_blocking_pids(pid))`, c.PgConn().PID()) == 1
 		})
 	}
-	// A slot waits twice for those that are open. What begins in the second wait is not
-	// waited for, and what is committed in it is not brought.
-	first, second, unseen := connect(), connect(), connect()
+	// It waits twice for those that are open, and brings what is committed after that.
+	first, second := o.connect(), o.connect()
 	exec(first, `BEGIN; SELECT pg_current_xact_id()`)
 	made()
 	slotWaitsFor(first)
 	exec(second, `BEGIN; SELECT pg_current_xact_id()`)
 	exec(first, `COMMIT`)
 	slotWaitsFor(second)
-	exec(unseen, `SET synchronous_commit = remote_apply`)
-	committed := make(chan error, 1)
-	go func() { committed <- schema.Append(o.ctx, unseen, e) }()
-	o.eventually("it waits for the standby", func() bool {
-		return o.count(`pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1::int`, unseen.PgConn().PID()) == 1
-	})
+	within()
 	exec(second, `COMMIT`)
+}
+
+// commitUnseen commits an event while made makes a slot. The slot goes past it, and
+// nobody sees it before show is called: its transaction waits for a standby.
+func (o *outbox) commitUnseen(e schema.Event, made func()) (show func()) {
+	o.t.Helper()
+	o.standBy()
+	unseen, committed := o.connect(), make(chan error, 1)
+	o.whileSlotIsMade(made, func() {
+		_, err := unseen.Exec(o.ctx, `SET synchronous_commit = remote_apply`)
+		require.NoError(o.t, err)
+		go func() { committed <- schema.Append(o.ctx, unseen, e) }()
+		o.eventually("it waits for the standby", func() bool {
+			return o.count(`pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1::int`, unseen.PgConn().PID()) == 1
+		})
+	})
 	return func() {
 		o.t.Helper()
 		o.synchronous("")
@@ -158,4 +169,37 @@ func TestFirstEventNotSeenYet(t *testing.T) {
 	show()
 	require.NoError(t, <-created)
 	o.heals("restock migrate made the slot", map[string][]uuid.UUID{"unseen": {e.ID}})
+}
+
+// TestSweptAndBroughtBySlot: what is committed between slot and snapshot comes by both.
+// It is refused when the sweep has it, so that the stream brings it before the ledger
+// holds it: it is published once all the same, and what the stream brings of its group
+// follows it.
+func TestSweptAndBroughtBySlot(t *testing.T) {
+	t.Parallel()
+	o := newOutboxOn(t, pgtest.NewServer(t, localpg.Config{}))
+	o.published(2, "a", "b")
+	o.dropSlot()
+	accept := o.refuse("bad")
+	var r *running
+	open := o.connect()
+	o.whileSlotIsMade(func() { r = o.start() }, func() {
+		_, err := open.Exec(o.ctx, `BEGIN; SELECT pg_current_xact_id()`)
+		require.NoError(t, err)
+	})
+	o.eventually("the snapshot waits for what is open", o.waitsForUnseen)
+	bad := o.each(3, "bad")["bad"]
+	_, err := open.Exec(o.ctx, `ROLLBACK`)
+	require.NoError(t, err)
+	o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil })
+	require.Equal(t, 3.0, r.metric(t, "events_swept_total"))
+	bad = append(bad, o.each(3, "bad")["bad"]...)
+	live := o.each(2, "live")
+	require.Equal(t, live, o.received(2))
+	require.Equal(t, 3.0, r.metric(t, "events_skipped_total"))
+	accept()
+	require.Equal(t, map[string][]uuid.UUID{"bad": bad}, o.received(6))
+	o.settled()
+	o.drained()
+	require.Equal(t, 2.0+6.0, r.metric(t, "events_published_total"), "each once")
 }

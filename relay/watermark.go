@@ -102,8 +102,9 @@ func (l *ledger) begin(ctx context.Context, confirmed pglogrepl.LSN, id publicat
 	return nil
 }
 
-// The three steps of a sweep, so that one which is cut short at any moment is done
-// again: it is due, a slot stands behind which nothing is missed, it is done.
+// The steps of a sweep, so that one which is cut short at any moment is done again: it
+// is due, a slot stands behind which nothing is missed, all of it is under way and the
+// stream may begin beside it, it is done.
 
 func sweepDue(ctx context.Context, db schema.Execer, slot, why string) error {
 	_, err := db.Exec(ctx, `INSERT INTO watermarks (slot, system_identifier, timeline, sweep) VALUES ($1, '', 0, $2)
@@ -124,13 +125,21 @@ func sweepFrom(ctx context.Context, db schema.Execer, slot string, id publicatio
 	return nil
 }
 
-// sweepDone notes that whatever was committed at or below upTo is in the ledger,
-// or comes by the stream and is to be looked up.
-func (l *ledger) sweepDone(ctx context.Context, upTo pglogrepl.LSN) error {
-	_, err := l.pool.Exec(ctx, `UPDATE watermarks SET sweep = NULL, system_identifier = $2, timeline = $3, recorded_at = now(),
+// sweptUpTo notes that whatever the sweep publishes was committed at or below upTo, so
+// that the stream looks up what it brings of that.
+func (l *ledger) sweptUpTo(ctx context.Context, upTo pglogrepl.LSN) error {
+	_, err := l.pool.Exec(ctx, `UPDATE watermarks SET system_identifier = $2, timeline = $3, recorded_at = now(),
 		recorded_lsn = greatest($4::text::pg_lsn, CASE WHEN system_identifier = $2 AND timeline = $3 THEN recorded_lsn END) WHERE slot = $1`,
 		l.slot, l.origin.system, l.origin.timeline, upTo.String())
 	if err != nil {
+		return fmt.Errorf("note how far a sweep reaches: %w", err)
+	}
+	return nil
+}
+
+// sweepDone notes that the ledger holds all of it.
+func (l *ledger) sweepDone(ctx context.Context) error {
+	if _, err := l.pool.Exec(ctx, `UPDATE watermarks SET sweep = NULL WHERE slot = $1`, l.slot); err != nil {
 		return fmt.Errorf("note that a sweep is done: %w", err)
 	}
 	return nil
