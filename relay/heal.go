@@ -31,8 +31,11 @@ func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, s *se
 	if err == nil {
 		err = r.sweep(ctx, live, cfg, l, s, p, due)
 	}
-	if cause := context.Cause(live); err != nil && cause != nil {
+	switch cause := context.Cause(live); {
+	case cause != nil && err != nil:
 		return fmt.Errorf("%w: %w", cause, err)
+	case cause != nil: // it came at the end
+		return cause
 	}
 	return err
 }

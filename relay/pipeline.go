@@ -107,6 +107,13 @@ func (p *pipeline) leave() map[uuid.UUID]bool {
 func (p *pipeline) follow(confirmed pglogrepl.LSN) {
 	p.cursor, p.replays = newCursor(confirmed), &replaying{}
 	p.confirmedLSN.Store(uint64(confirmed))
+	// The last of these was recorded when nothing was read any more, so nobody looked
+	// whether there is more of it: the next look asks anew.
+	for _, r := range p.groups.releases {
+		if r.left == 0 {
+			p.groups.end(r)
+		}
+	}
 }
 
 // confirmed is the position that Postgres may be told; any goroutine may ask.
@@ -519,9 +526,10 @@ func (p *pipeline) sweptOne() {
 	}
 }
 
-// share publishes what other goroutines may read.
+// share publishes what other goroutines may read. That a position is confirmed tells
+// nothing of what is left of a sweep, which holds none back.
 func (p *pipeline) share() {
-	if confirmed := uint64(p.cursor.confirmed()); p.confirmedLSN.Swap(confirmed) != confirmed {
+	if confirmed := uint64(p.cursor.confirmed()); p.confirmedLSN.Swap(confirmed) != confirmed && p.left == 0 {
 		p.moved.Store(time.Now().UnixNano())
 	}
 	p.metrics.parkedGroups.Set(float64(len(p.groups.parked)))

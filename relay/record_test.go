@@ -102,3 +102,16 @@ func TestRecordsApart(t *testing.T) {
 		require.Equal(t, lsn, p.cursor.confirmed())
 	})
 }
+
+// TestFollowEndsReleases: what was sent of a release when a sweep's reading ended is all
+// of it, as far as anybody will look: it gives its place up, and the next look asks anew.
+func TestFollowEndsReleases(t *testing.T) {
+	t.Parallel()
+	p := &pipeline{groups: newGroups()}
+	sent, loaded := p.groups.ask("sent", false), p.groups.ask("loaded", false)
+	loaded.left = 1
+	p.follow(7)
+	require.False(t, p.groups.current(sent))
+	require.True(t, p.groups.current(loaded))
+	require.EqualValues(t, 7, p.confirmed())
+}

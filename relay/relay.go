@@ -258,13 +258,13 @@ func (r *Relay) session(ctx context.Context) error {
 	g, err := openGuard(ctx, r.cfg, func(why string) {
 		r.state.Store(standby)
 		r.current.Store(nil) // what it left is another's
+		r.missedSince.Store(0)
 		r.cfg.Logger.Info().Msg(why + ": standing by")
 	})
 	if err != nil {
 		return err
 	}
 	defer g.close()
-	defer r.missedSince.Store(0)
 	cfg := r.assign(g.shard)
 	if cfg.WithoutLedger && !cfg.shard.whole() {
 		return refusal("slot %s is a shard's, and without a ledger nothing tells what is published when the shards change: run the relay with it", cfg.Slot)
@@ -296,7 +296,9 @@ func (r *Relay) session(ctx context.Context) error {
 		return err
 	}
 	s := r.newSession(cfg, g, l, parked)
-	if due.sweep != "" {
+	if due.sweep == "" {
+		r.missedSince.Store(0)
+	} else {
 		closeNow(conn)
 		if err := r.heal(ctx, cfg, g, l, s, p, due); err != nil {
 			return err

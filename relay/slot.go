@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -68,6 +71,11 @@ func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Exi
 
 func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Existing, timeout time.Duration) (bool, error) {
 	slot := shard.Slot
+	held, err := tryLock(ctx, conn, slot)
+	if err != nil || !held { // its relay sees that the slot is gone, makes it and sweeps
+		return false, err
+	}
+	defer func() { _ = unlock(context.WithoutCancel(ctx), conn, slot) }()
 	state, err := readSlot(ctx, conn, slot)
 	if err != nil || state.exists && state.lost == "" {
 		return false, err
@@ -181,30 +189,47 @@ const visibleEvery = 10 * time.Millisecond
 // awaitVisible returns when whatever the slot has gone past is visible. A commit stands
 // in the WAL, where the slot may go past it, before others see it: for as long as a
 // synchronous standby takes, if the transaction waits for one. So it waits for every
-// transaction that had begun to write when it was called, and names them after timeout.
+// transaction of this database that had begun to write when it was called, and names
+// them after timeout.
 func awaitVisible(ctx context.Context, conn *pgx.Conn, slot string, timeout time.Duration) error {
-	// A number of its own is above all of theirs. The end of a snapshot is not: the
-	// newest of them may stand beyond it.
-	var number string
-	if err := conn.QueryRow(ctx, `SELECT pg_current_xact_id()::text`).Scan(&number); err != nil {
-		return fmt.Errorf("slot %s: wait for what is committed: %w", slot, err)
-	}
-	for end := time.Now().Add(timeout); ; {
-		var visible bool
-		err := conn.QueryRow(ctx, `SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8`, number).Scan(&visible)
-		switch {
-		case err != nil:
-			return fmt.Errorf("slot %s: wait for what is committed: %w", slot, err)
-		case visible:
-			return nil
-		case !time.Now().Before(end):
+	open, err := writers(ctx, conn)
+	for end := time.Now().Add(timeout); err == nil && len(open) > 0; {
+		if !time.Now().Before(end) {
 			return fmt.Errorf("slot %s stands, but what it has gone past may not be visible yet: waited %s for transactions that were open then: %s; end them and try again",
-				slot, timeout, blockers(ctx, conn))
+				slot, timeout, strings.Join(slices.Sorted(maps.Values(open)), "; "))
 		}
-		if err := service.Sleep(ctx, visibleEvery); err != nil {
+		if err = service.Sleep(ctx, visibleEvery); err != nil {
 			return err
 		}
+		var now map[string]string
+		now, err = writers(ctx, conn)
+		maps.DeleteFunc(open, func(number, _ string) bool { return now[number] == "" })
 	}
+	if err != nil {
+		return fmt.Errorf("slot %s: wait for what is committed: %w", slot, err)
+	}
+	return nil
+}
+
+// writers are the transactions of this database that have a number, and who they are.
+// Each holds a lock on its number until others see how it ended.
+func writers(ctx context.Context, conn *pgx.Conn) (map[string]string, error) {
+	rows, err := conn.Query(ctx, `
+		SELECT l.transactionid::text, CASE WHEN p.gid IS NULL THEN format('pid %s (%s)', a.pid, a.usename)
+		       ELSE format('%s, prepared at %s', quote_literal(p.gid), p.prepared) END
+		  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_prepared_xacts p ON p.transaction = l.transactionid
+		 WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+		   AND coalesce(p.database, a.datname) = current_database()`)
+	if err != nil {
+		return nil, err
+	}
+	open := map[string]string{}
+	var number, who string
+	_, err = pgx.ForEachRow(rows, []any{&number, &who}, func() error {
+		open[number] = who
+		return nil
+	})
+	return open, err
 }
 
 // readSlot reads the slot as the server shows it. Why it was invalidated is told

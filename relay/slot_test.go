@@ -21,7 +21,7 @@ func TestWhatIsNotVisibleIsNamed(t *testing.T) {
 	defer conn.Release()
 	err = awaitVisible(t.Context(), conn.Conn(), "s", 0)
 	require.ErrorContains(t, err, "slot s stands")
-	require.ErrorContains(t, err, fmt.Sprintf("pid %d ", tx.Conn().PgConn().PID()))
+	require.ErrorContains(t, err, fmt.Sprintf("pid %d (", tx.Conn().PgConn().PID()))
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.NoError(t, awaitVisible(t.Context(), conn.Conn(), "s", slotTimeout))
 }

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -608,4 +609,84 @@ func TestOnStandby(t *testing.T) {
 	want := o.each(2, "a", "b")
 	require.Equal(t, want, o.received(2))
 	o.drained()
+}
+
+// TestMigrateBesideASweep: restock migrate leaves a slot that is lost during a sweep to
+// the relay, which begins anew. Were it to make the slot, the sweep's end would be taken
+// for that of the one which is due to the new slot, and what was committed between
+// published by nobody.
+func TestMigrateBesideASweep(t *testing.T) {
+	t.Parallel()
+	for name, left := range map[string]bool{"nothing left": false, "something left": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOutbox(t)
+			o.published(2, "a", "b")
+			o.dropSlot()
+			o.exec(`INSERT INTO outbox (id, type, message_group, attributes, body)
+				SELECT gen_random_uuid(), 'x', 'g' || i % 50, '{}', '{"d":"' || repeat('x', 2000) || '"}' FROM generate_series(1, 300) i`)
+			acceptBad := func() {}
+			if left {
+				acceptBad = o.refuse("bad")
+				o.commit(event("bad", 1))
+			}
+			accept := o.refuseAll()
+			r := o.start(func(c *relay.Config) { c.Window = 64 << 10 })
+			o.eventually("the window is full", func() bool { return r.metric(t, "window_bytes") > 48<<10 })
+			between := o.commit(event("between", 1))[0]
+			o.dropSlot()
+			made, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
+			require.NoError(t, err)
+			require.False(t, made)
+
+			accept()
+			o.eventually("it is published", func() bool { return o.count(`ledger WHERE event_id = $1`, between) == 1 })
+			acceptBad()
+			o.settled()
+			o.eventually("swept", func() bool { return o.count(`watermarks WHERE sweep IS NOT NULL`) == 0 })
+		})
+	}
+}
+
+// TestStalledByWhatIsLeft: while nothing but the rest of a sweep waits, and none of it
+// is accepted, a relay does not get on, whatever positions it confirms.
+func TestStalledByWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.published(2, "a", "b")
+	o.dropSlot()
+	o.each(3, "a", "b", "c")
+	accept := o.refuseAll()
+	r := o.start(func(c *relay.Config) { c.StallAfter, c.HeartbeatEvery = time.Second, 100*time.Millisecond })
+	o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil })
+	o.eventually("it is stuck", func() bool { return r.Progress() != nil })
+	require.Positive(t, r.PublishLag())
+	accept()
+	o.eventually("it gets on", func() bool { return r.Progress() == nil })
+	o.settled()
+}
+
+// TestSweepBesideAnotherDatabase: a transaction of another database, which cannot have
+// written the outbox, holds no sweep up.
+func TestSweepBesideAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.published(2, "a", "b")
+	o.dropSlot()
+	accept := o.refuse("bad")
+	o.commit(event("bad", 1))
+	r := o.start()
+	o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil })
+	require.NoError(t, r.stop())
+	other, err := pgx.Connect(o.ctx, o.pg.DSN("postgres"))
+	require.NoError(t, err)
+	defer other.Close(context.WithoutCancel(o.ctx))
+	_, err = other.Exec(o.ctx, `BEGIN; SELECT pg_current_xact_id()`)
+	require.NoError(t, err)
+
+	o.start()
+	live := o.commit(event("live", 1))[0]
+	o.eventually("it is published", func() bool { return o.count(`ledger WHERE event_id = $1`, live) == 1 })
+	accept()
+	o.settled()
 }

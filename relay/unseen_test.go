@@ -125,7 +125,7 @@ func (o *outbox) commitUnseen(e schema.Event, made func()) (show func()) {
 
 // waitsForUnseen tells whether somebody waits until all that is committed is visible.
 func (o *outbox) waitsForUnseen() bool {
-	return o.count(`pg_stat_activity WHERE query LIKE '%pg_snapshot_xmin%' AND pid <> pg_backend_pid()`) == 1
+	return o.count(`pg_stat_activity WHERE query LIKE '%pg_prepared_xacts%' AND pid <> pg_backend_pid()`) == 1
 }
 
 // TestCommittedAndNotSeenYet: what is committed before the slot, so that the slot does

@@ -103,6 +103,8 @@ func (s ShardStatus) judge(database string, l Limits, standbys int, found tell) 
 	switch {
 	case s.State == RelaySweeping:
 		found(Degraded, "wait: the relay publishes them before it goes on", "events may have gone past the slot: %s", s.Sweep)
+	case s.State == RelayActive && s.Sweep != "":
+		found(Degraded, "the relay's log says what is refused; wait until it is published or parked", "some events that had gone past the slot are still to be published: %s", s.Sweep)
 	case s.State == RelayNone && standbys > 0:
 		found(Degraded, "the log of the one that stands by says why it does not take over", "no relay is active on slot %s, and %d stand by", s.Slot, standbys)
 	case s.State == RelayNone:
