@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -166,9 +168,19 @@ func (s *Server) start(ctx context.Context, port int) error {
 	return err
 }
 
-// freePort asks the system for one. Another process may take it before Postgres does.
+// Ports below those that systems give to outgoing connections (Linux from 32768 on), one
+// of which could else have a server's port while it is stopped for a moment.
+const lowestPort, highestPort = 15000, 32000
+
+// freePort finds one. Another process may take it before Postgres does.
 func freePort(ctx context.Context) (int, error) {
 	var lc net.ListenConfig
+	for range portTries {
+		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // G404: nobody guesses it
+		if ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			return port, ln.Close()
+		}
+	}
 	ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
