@@ -251,7 +251,7 @@ func TestFactorySlowIsUncertain(t *testing.T) {
 	w := setup(t)
 	p := newPlant(w)
 	p.Fail(localfactory.Fault{Slow: time.Hour, Times: 1})
-	w.start(w.factoryAt(p.server.URL, func(c *consumers.FactoryConfig) { c.Timeout = 50 * time.Millisecond }))
+	w.start(w.factoryAt(p.server.URL, func(c *consumers.FactoryConfig) { c.Timeout = time.Second }))
 	e := w.request()
 	row := w.await(e.ID, "done")
 	effects := w.effects(e) // on a slow machine more calls than the first may be too slow

@@ -277,7 +277,7 @@ func TestMarketingSlowIsUncertain(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
 	o.Fail(localmarketing.Fault{Slow: time.Hour})
-	m := marketingAt(t, o.url(), func(c *consumers.MarketingConfig) { c.Timeout = 50 * time.Millisecond })
+	m := marketingAt(t, o.url(), func(c *consumers.MarketingConfig) { c.Timeout = 2 * time.Second }) // time to send it
 	effect, err := m.Handle(t.Context(), promotion(t))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Equal(t, consumers.CallUncertain, effect.Call.Outcome)
