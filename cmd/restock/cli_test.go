@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -126,6 +128,41 @@ func TestCannotBegin(t *testing.T) {
 			require.Equal(t, 2, code, errs)
 			require.Contains(t, errs, c.want)
 			require.Regexp(t, `^restock: [^\n]+\n$`, errs, "one line")
+		})
+	}
+}
+
+// TestStoppedIsNotDone: a command that is told to stop before its end did not do what it
+// was asked to, and whoever waits for its end must not take it for done.
+func TestStoppedIsNotDone(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"migrate": {"migrate"}, "replay": {"replay", "--unpublished"}, "parked": {"parked", "list"}, "status": {"status"}, "maintain": {"maintain", "--alone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := emptyDatabase(t)
+			code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
+			require.Zero(t, code, errs)
+			conn, err := pgx.Connect(t.Context(), db.DSN)
+			require.NoError(t, err)
+			defer conn.Close(context.Background())
+			_, err = conn.Exec(t.Context(), `BEGIN; LOCK TABLE migrations_events, outbox, parked, shards IN ACCESS EXCLUSIVE MODE`)
+			require.NoError(t, err)
+
+			cmd := exec.Command(binary, append(args, "--database-url", db.DSN)...)
+			cmd.Env = append(os.Environ(), "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL=http://127.0.0.1:1")
+			var said bytes.Buffer
+			cmd.Stderr = &said
+			require.NoError(t, cmd.Start())
+			require.Eventually(t, func() bool {
+				var waits bool
+				return conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))`).Scan(&waits) == nil && waits
+			}, patience, 5*time.Millisecond, "it waits")
+			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+			_ = cmd.Wait()
+			require.Equal(t, 1, cmd.ProcessState.ExitCode(), said.String())
+			require.Contains(t, said.String(), "stopped before its end")
 		})
 	}
 }

@@ -75,7 +75,10 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 	}
 	if c.Once {
 		d.parts = append(d.parts, d.story)
-		return service.Run(inv, d.parts...)
+		if err := service.Run(inv, d.parts...); err != nil || inv.Err() == nil {
+			return err
+		}
+		return inv.Err() // told to stop: the story was not told to its end
 	}
 	d.welcome()
 	return service.Run(inv, d.parts...)

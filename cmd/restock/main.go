@@ -1,9 +1,10 @@
 // Command restock runs every part of Restock and the tools to operate it. It
 // holds flags, signals and wiring; what the parts do is in their packages.
 //
-// Exit codes: 0 when all went well or a signal stopped it in order, 1 when the
-// work failed, 2 when it could not begin: a wrong flag, a taken port, a database
-// that is not there or that a part refuses to work on.
+// Exit codes: 0 when all went well, or a signal stopped in order what has no other
+// end, 1 when the work failed or was stopped before its end, 2 when it could not begin:
+// a wrong flag, a taken port, a database that is not there or that a part refuses to
+// work on.
 package main
 
 import (
@@ -53,9 +54,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	err = kctx.Run(&invocation{Context: ctx, stdout: stdout, stderr: stderr, log: c.Log.logger(stderr)})
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return 0 // told to stop before it had begun
+		if c.goesOn(kctx.Command()) {
+			return 0 // told to stop before it had begun
+		}
+		err = fmt.Errorf("stopped before its end: %w", err)
 	}
 	return fail(stderr, err)
+}
+
+// goesOn tells whether a command has no end but the signal: of any other, one that was
+// stopped is not done, and who waits for it must not go on.
+func (c *cli) goesOn(command string) bool {
+	switch name, _, _ := strings.Cut(command, " "); name {
+	case "api", "relay", "consume", "localaws", "factory", "marketing", "admin":
+		return true
+	case "demo":
+		return !c.Demo.Once
+	case "maintain":
+		return c.Maintain.Every > 0
+	case "status":
+		return c.Status.Watch
+	case "reconcile":
+		return c.Reconcile.Every > 0
+	}
+	return false
 }
 
 // newParser reads command lines into c.
