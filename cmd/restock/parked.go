@@ -234,9 +234,14 @@ func (c *parkedSendCommand) wait(inv *invocation, p *ops.Parked, result *sent) e
 	if isTerminal(inv.stderr) {
 		bar = newBar(inv.stderr, int64(result.Count()))
 	}
+	began, warned := time.Now(), false
 	for total := result.Count(); ; {
 		at, err := p.Sending(inv, result.SendReport)
 		if err == nil {
+			if !warned && at.Left >= result.Count() && !at.Done && time.Since(began) >= takenUpWithin {
+				warned = true
+				say(inv.stderr, "no relay has sent any of it yet: is restock relay running on this database, and active?\n")
+			}
 			result.Left, result.Parked = at.Left, at.Parked
 			if total = max(total, at.Left); bar != nil {
 				bar.ChangeMax(total)

@@ -2,6 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,6 +149,23 @@ func TestParkedCommand(t *testing.T) {
 	var report sent
 	require.NoError(t, json.Unmarshal([]byte(out), &report))
 	require.Equal(t, []string{"it's"}, report.Missing)
+}
+
+// TestParkedSendWithoutARelay: whoever waits for a relay that is not there is told so.
+func TestParkedSendWithoutARelay(t *testing.T) {
+	w := newParkedWorld(t)
+	w.park("bad", 2)
+	w.relay.kill()
+	cmd, said := exec.Command(binary, "parked", "send", "--group", "bad"), &log{}
+	cmd.Env = append(os.Environ(), w.env...)
+	cmd.Stderr = said
+	require.NoError(t, cmd.Start())
+	w.eventually("it says so", func() bool { return strings.Contains(said.tail(), "is restock relay running on this database") })
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	_ = cmd.Wait()
+	require.Equal(t, 1, cmd.ProcessState.ExitCode())
+	w.relay.start()
+	w.eventually("sent", func() bool { return w.count(`parked WHERE state = 'sent'`) == 2 })
 }
 
 // TestKillTheRelayWhileItReleases kills the relay again and again amid a release,
