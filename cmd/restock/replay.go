@@ -125,6 +125,9 @@ func (c *replayRunCommand) Run(inv *invocation) error {
 	case errors.Is(err, ops.ErrNothingSelected) && c.seeksTrouble():
 		if !c.JSON {
 			say(inv.stdout, "there is none: nothing is to be replayed\n")
+			if c.Unhandled != "" { // what is not handled, and what the command does not bring
+				printLeftOut(inv.stdout, plan.LeftOut)
+			}
 		}
 		return c.print(inv, replayed{})
 	case err != nil:

@@ -25,9 +25,7 @@ func printPlan(w io.Writer, p ops.ReplayPlan, force bool) {
 	}{{"first", p.First}, {"last", p.Last}} {
 		say(w, "%-5s %s  %s  sequence %d\n", at.name, at.event.At.UTC().Format(time.RFC3339), at.event.EventID, at.event.Sequence)
 	}
-	for _, status := range slices.Sorted(maps.Keys(p.LeftOut)) {
-		say(w, "left out: %d that are %s\n", p.LeftOut[status], status)
-	}
+	printLeftOut(w, p.LeftOut)
 	if p.Missing > 0 {
 		say(w, "left out: %d ids of which no event can be replayed\n", p.Missing)
 	}
@@ -52,6 +50,13 @@ func printPlan(w io.Writer, p ops.ReplayPlan, force bool) {
 	}
 	if p.ID != nil {
 		say(w, "replay %s is asked for\n", *p.ID)
+	}
+}
+
+// printLeftOut tells what was not selected for what it is.
+func printLeftOut(w io.Writer, by map[string]int64) {
+	for _, status := range slices.Sorted(maps.Keys(by)) {
+		say(w, "left out: %d that are %s\n", by[status], status)
 	}
 }
 

@@ -73,6 +73,7 @@ func TestReplayCommand(t *testing.T) {
 		{2, "say which events", nil},
 		{2, "the time range runs backwards", []string{"--since", "2026-01-02T00:00:00Z", "--until", "2026-01-01T00:00:00+09:00"}},
 		{2, "--since", []string{"--since", "yesterday"}},
+		{2, "a sample below 0", []string{"--sku", "CP-1", "--sample=-1", "--plan"}},
 		{2, "--since", []string{"--since", "2026-01-02T00:00:00"}},
 		{2, "no event type is called", []string{"--type", "order.eaten"}},
 		{2, "the events of marketing are in the other outbox: --outbox customers", []string{"--sku", "CP-1", "--consumer", "marketing"}},
@@ -129,6 +130,21 @@ func TestReplayCommand(t *testing.T) {
 	require.Zero(t, code, errs)
 	require.Contains(t, out, "InvalidParameter")
 	require.NotContains(t, out, "\x1b")
+}
+
+// TestNothingToReplay: what is not handled and is not replayed is told of.
+func TestNothingToReplay(t *testing.T) {
+	w := newParkedWorld(t)
+	w.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Service: "sns", Code: "InvalidParameter", Message: "no", SenderFault: true})
+	e, err := schema.New(schema.NewID(), schema.ReplenishmentRequested{
+		ReplenishmentID: uuid.New(), SKU: "CP-1", ProductName: "Donut", Quantity: 10, FactoryID: "FF-500293", Requester: "manager@example.com", CallbackURL: "http://127.0.0.1:1/",
+	}, "")
+	require.NoError(t, err)
+	require.NoError(t, schema.Append(t.Context(), w.pool, e))
+	w.eventually("parked", func() bool { return w.count(`parked`) == 1 })
+	code, out, errs := command(t, w.env, "replay", "--unhandled", "factory")
+	require.Zero(t, code, errs)
+	require.Equal(t, "there is none: nothing is to be replayed\nleft out: 1 that are parked\n", out)
 }
 
 // TestReplaySurvives: the command is told to stop, and the relay is killed, amid a
