@@ -153,6 +153,7 @@ func (o operator) reconciles() {
 		"cannot be reached": {"reconcile", "--database-url", "postgres://127.0.0.1:1/x"},
 		"before until":      {"reconcile", "--since", "2026-02-01T00:00:00Z", "--until", "2026-01-01T00:00:00Z"},
 		"since":             {"reconcile", "--since", "yesterday"},
+		"below 0":           {"reconcile", "--grace", "1ns", "--named=-1"},
 		"cannot tell":       {"reconcile", "--alone", "--database-url", o.db.Server.DSN("postgres")},
 	} {
 		code, _, errs = o.run(args...)

@@ -103,6 +103,9 @@ func NewReconciler(cfg ReconcileConfig) (*Reconciler, error) {
 	if !cfg.Since.IsZero() && !cfg.Until.IsZero() && !cfg.Since.Before(cfg.Until) {
 		return nil, errors.New("reconcile: since must be before until")
 	}
+	if cfg.Grace < 0 || cfg.Stale < 0 || cfg.Named < 0 {
+		return nil, errors.New("reconcile: grace, stale and named must not be below 0")
+	}
 	for d, preset := range map[*time.Duration]time.Duration{&cfg.Grace: DefaultGrace, &cfg.Stale: DefaultStale, &cfg.Recheck: DefaultRecheck} {
 		if *d == 0 {
 			*d = preset
