@@ -2,6 +2,7 @@ package ops
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,9 @@ type gauge[T any] struct {
 	value func(T) float64
 }
 
-var relayGauges = []gauge[RelayStatus]{
+// slotGauges are of what is asked first: they are there also where the rest could not be
+// asked, because nobody is called while nobody relays but by them.
+var slotGauges = []gauge[RelayStatus]{
 	{statusDesc("relay_active", "1 while a relay streams or sweeps, else 0.", "database"), func(r RelayStatus) float64 {
 		if r.State == RelayActive || r.State == RelaySweeping {
 			return 1
@@ -38,9 +41,6 @@ var relayGauges = []gauge[RelayStatus]{
 		return 0
 	}},
 	{statusDesc("relay_standbys", "Relays that stand by.", "database"), func(r RelayStatus) float64 { return float64(r.Standbys) }},
-	{statusDesc("publish_lag_seconds", "Age of the oldest event that is committed and neither published nor parked; 0 where there is none.", "database"),
-		func(r RelayStatus) float64 { return r.LagSeconds }},
-	{statusDesc("unpublished_events", "Events that are committed and neither published nor parked.", "database"), func(r RelayStatus) float64 { return float64(r.Unpublished) }},
 	{statusDesc("slot_lag_bytes", "WAL that the slot has not confirmed.", "database"), func(r RelayStatus) float64 { return float64(r.LagBytes) }},
 	{statusDesc("slot_retained_bytes", "WAL that is kept for the slot.", "database"), func(r RelayStatus) float64 { return float64(r.RetainedBytes) }},
 	{statusDesc("slot_left_seconds", "Time until the slot is lost if it moves no more, at the present rate of WAL; +Inf where nothing bounds it.", "database"),
@@ -50,6 +50,12 @@ var relayGauges = []gauge[RelayStatus]{
 			}
 			return *r.LeftSeconds
 		}},
+}
+
+var relayGauges = []gauge[RelayStatus]{
+	{statusDesc("publish_lag_seconds", "Age of the oldest event that is committed and neither published nor parked; 0 where there is none.", "database"),
+		func(r RelayStatus) float64 { return r.LagSeconds }},
+	{statusDesc("unpublished_events", "Events that are committed and neither published nor parked.", "database"), func(r RelayStatus) float64 { return float64(r.Unpublished) }},
 	{statusDesc("parked_events", "Events that are parked, those being sent included.", "database"), func(r RelayStatus) float64 { return float64(r.ParkedEvents) }},
 	{statusDesc("parked_groups", "Message groups that are parked, those being sent included.", "database"), func(r RelayStatus) float64 { return float64(r.ParkedGroups) }},
 	{statusDesc("partitions_ahead", "Daily partitions of the outbox from tomorrow on.", "database"), func(r RelayStatus) float64 { return float64(r.PartitionDays) }},
@@ -78,7 +84,7 @@ var queueGauges = []gauge[QueueStatus]{
 func (c *statusCollector) Describe(to chan<- *prometheus.Desc) {
 	to <- statusLooked
 	to <- statusKnown
-	for _, g := range relayGauges {
+	for _, g := range append(slices.Clone(slotGauges), relayGauges...) {
 		to <- g.desc
 	}
 	for _, g := range replenishmentGauges {
@@ -108,6 +114,11 @@ func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	send(statusLooked, float64(r.At.UnixMilli())/1000)
 	for _, relay := range r.Relays {
+		for _, g := range slotGauges {
+			if relay.State != "" {
+				send(g.desc, g.value(relay), relay.Database)
+			}
+		}
 		if !known(relay.Database, relay.Error) {
 			continue
 		}

@@ -224,11 +224,20 @@ func TestStatusCannotTell(t *testing.T) {
 	require.Zero(t, count(t, reg, "restock_status_dead_letters"))
 	require.Positive(t, count(t, reg, "restock_status_publish_lag_seconds"))
 
+	// What the slot says is known where the ledger may not be read, and somebody is called.
+	w.exec(`REVOKE SELECT ON ledger FROM restock_maintenance`)
+	r = w.look(s)
+	require.Contains(t, r.Relays[0].Error, "permission denied")
+	require.Zero(t, count(t, reg, "restock_status_publish_lag_seconds"))
+	require.Positive(t, count(t, reg, "restock_status_relay_active"))
+	require.Positive(t, count(t, reg, "restock_status_slot_left_seconds"))
+
 	w.cfg.Consumers[0].Inbox.Close()
 	r = w.look(s)
 	require.Equal(t, ops.Unknown, r.Health)
 	require.Contains(t, r.Relays[0].Error, "closed pool")
 	require.Zero(t, count(t, reg, "restock_status_publish_lag_seconds"))
+	require.Zero(t, count(t, reg, "restock_status_relay_active"))
 	require.Equal(t, 3, count(t, reg, "restock_status_known"))
 
 	ctx, cancel := context.WithCancel(t.Context())
