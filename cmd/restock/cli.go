@@ -74,7 +74,7 @@ func isTerminal(w io.Writer) bool {
 
 // httpFlag is where a part without an API of its own answers probes and scrapes.
 type httpFlag struct {
-	HTTPAddr string `name:"http-addr" env:"RESTOCK_HTTP_ADDR" default:"127.0.0.1:0" help:"Where /healthz, /readyz, /progressz and /metrics are served; port 0 is a free one."`
+	HTTPAddr string `name:"http-addr" env:"RESTOCK_HTTP_ADDR" default:"127.0.0.1:0" help:"Where /healthz, /readyz and /metrics are served, and by relay and consume /progressz; port 0 is a free one."`
 }
 
 // listen opens a listener and prints its endpoint line.
