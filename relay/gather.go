@@ -16,9 +16,11 @@ import (
 // once, and only in a backlog do they wait for as long as inBacklog says. Where the
 // system cannot wait so (a Unix socket, another system than Linux) it only reads.
 //
-// Reads are for one goroutine. A deadline may be set by any.
+// As of any net.Conn, any goroutine may read and set a deadline: pgx has a connection
+// that it gives up read by two at once. empty is for one that reads alone.
 type gatherer struct {
 	net.Conn
+	reading  sync.Mutex // held by a read, guards all but until
 	buf      []byte
 	from, to int // what is in buf and not taken yet
 
@@ -69,6 +71,8 @@ func newGatherer(conn net.Conn) *gatherer {
 
 // Read implements net.Conn.
 func (g *gatherer) Read(p []byte) (int, error) {
+	g.reading.Lock()
+	defer g.reading.Unlock()
 	if g.from == g.to {
 		if err := g.fill(); err != nil {
 			return 0, err

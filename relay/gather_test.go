@@ -127,6 +127,37 @@ func TestGatherGivesUp(t *testing.T) {
 	}
 }
 
+// TestGatherForTwo: what pgx gives up it reads to the end, perhaps beside a read that
+// goes on in the background. Every byte comes once, to one of the two.
+func TestGatherForTwo(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"tcp", "pipe"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			near, far, _ := connected(t, kind)
+			const all = 4 << 20
+			go func() {
+				defer far.Close()
+				piece := make([]byte, 1000)
+				for rest := all; rest > 0; rest -= len(piece) {
+					piece = piece[:min(len(piece), rest)]
+					if _, err := far.Write(piece); err != nil {
+						return
+					}
+				}
+			}()
+			read := make(chan int64)
+			for range 2 {
+				go func() {
+					n, _ := io.Copy(io.Discard, struct{ io.Reader }{near})
+					read <- n
+				}()
+			}
+			require.EqualValues(t, all, <-read+<-read)
+		})
+	}
+}
+
 func TestWakeup(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
