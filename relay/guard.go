@@ -66,6 +66,8 @@ func openGuard(ctx context.Context, cfg Config, waiting func(why string)) (*guar
 
 // listenForChanges has the server tell when the shards change, which a standby cannot.
 func (g *guard) listenForChanges(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	var recovering bool
 	err := g.conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&recovering)
 	if err == nil && recovering {
@@ -98,8 +100,11 @@ func (g *guard) wait(ctx context.Context, waiting func(why string)) error {
 
 // take takes the lock of the first shard that nobody has. Whether the shard is to be
 // served is looked at again with its lock held: whoever changes the shards holds the
-// locks of all of them at that moment.
+// locks of all of them at that moment. It does not wait for a server that is gone without
+// a word: the system would, for a quarter of an hour.
 func (g *guard) take(ctx context.Context) (held bool, why string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	shards, paused, err := readShards(ctx, g.conn, g.relay.Slot, g.relay.Publication)
 	if err != nil {
 		return false, "", err

@@ -263,6 +263,23 @@ func TestStandby(t *testing.T) {
 	o.drained()
 }
 
+// TestStandbyCutOff: what a standby asks is swallowed on the way, and nothing is closed, as
+// where the machine at the other end is gone. It asks anew, and takes over.
+func TestStandbyCutOff(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	first := o.start()
+	o.eventually("the first is active", func() bool { return first.Ready(o.ctx) == nil })
+	g := newGate(o)
+	second := o.start(func(c *relay.Config) { c.DSN, c.SenderTimeout = g.through(o, c.DSN), time.Hour }) // the server ends no session
+	o.eventually("the second stands by", func() bool { err := second.Ready(o.ctx); return err != nil && err.Error() == "standby" })
+	g.swallow()
+	require.NoError(t, first.stop())
+	o.eventually("the second is active", func() bool { return second.Ready(o.ctx) == nil })
+	want := o.each(2, "a")
+	require.Equal(t, want, o.received(2))
+}
+
 // TestForeignMessages: logical messages of others are skipped and counted.
 func TestForeignMessages(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stretchr/testify/require"
 
@@ -93,6 +94,34 @@ type gate struct {
 	mu    sync.Mutex
 	shut  bool
 	conns map[net.Conn]struct{}
+	deaf  *atomic.Bool // of the connections that are made now
+}
+
+// passage is one end of a connection through the gate.
+type passage struct {
+	net.Conn
+	deaf *atomic.Bool // swallows what is written
+}
+
+func (p *passage) Write(b []byte) (int, error) {
+	if p.deaf.Load() {
+		return len(b), nil
+	}
+	return p.Conn.Write(b)
+}
+
+// swallow lets nothing through any more on the connections that there are, and closes none.
+func (g *gate) swallow() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.deaf.Store(true)
+	g.deaf = new(atomic.Bool)
+}
+
+func (g *gate) passages(client, server net.Conn) (a, b net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return &passage{client, g.deaf}, &passage{server, g.deaf}
 }
 
 func newGate(o *outbox) *gate {
@@ -100,7 +129,7 @@ func newGate(o *outbox) *gate {
 	require.NoError(o.t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(o.t, err)
-	g := &gate{listener: listener, server: dsn.Host, conns: map[net.Conn]struct{}{}}
+	g := &gate{listener: listener, server: dsn.Host, conns: map[net.Conn]struct{}{}, deaf: new(atomic.Bool)}
 	g.wg.Go(g.accept)
 	o.t.Cleanup(func() {
 		listener.Close()
@@ -140,6 +169,7 @@ func (g *gate) accept() {
 			client.Close()
 			continue
 		}
+		client, server = g.passages(client, server)
 		if g.keep(client, server) {
 			g.wg.Go(func() { g.carry(client, server) })
 			g.wg.Go(func() { g.carry(server, client) })
