@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/smithy-go/middleware"
@@ -158,9 +159,26 @@ func TestOnlyContentIsRejected(t *testing.T) {
 				}})[0]
 				require.Equal(t, test.permanent && fault, r.Permanent, "%s: %s", code, message)
 				require.EqualError(t, r.Err, code+": "+message)
-				require.Equal(t, strings.Contains(code, "Throttl"), r.Throttled, code)
 			}
 		}
+	}
+}
+
+// TestThrottledEntries: an entry that is refused for the rate slows the relay down,
+// whatever the service calls that.
+func TestThrottledEntries(t *testing.T) {
+	t.Parallel()
+	throttled := func(code string) bool {
+		return snsResults(1, &sns.PublishBatchOutput{Failed: []types.BatchResultErrorEntry{{Id: aws.String("0"), Code: aws.String(code)}}})[0].Throttled
+	}
+	for code := range retry.DefaultThrottleErrorCodes {
+		require.True(t, throttled(code), code)
+	}
+	for _, code := range []string{"Throttled", "KMSThrottling", "KMSThrottlingException"} {
+		require.True(t, throttled(code), code)
+	}
+	for _, code := range []string{"", "InternalError", "ServiceUnavailable", "InvalidParameter", "AuthorizationError", "KMSAccessDenied"} {
+		require.False(t, throttled(code), code)
 	}
 }
 
