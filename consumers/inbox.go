@@ -348,12 +348,12 @@ func unrecordable(err error) bool {
 		return errors.As(err, new(*recordError))
 	}
 	// Connection, resources, an operator's act, the system: not the row's doing. A
-	// serialization failure or a deadlock passes by itself, and so does a standby
-	// after a failover.
+	// serialization failure or a deadlock passes by itself, and so does a lock that
+	// was not had in the role's lock_timeout, or a standby after a failover.
 	// https://www.postgresql.org/docs/15/errcodes-appendix.html
 	switch pg.Code[:2] {
 	case "08", "53", "57", "58", "40":
 		return false
 	}
-	return pg.Code != "25006"
+	return pg.Code != "55P03" && pg.Code != "25006"
 }

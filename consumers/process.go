@@ -234,6 +234,9 @@ func (p *processor) claim(ctx context.Context, m message, a arrival) (claim, arr
 	if err := schema.EnsurePartitions(ctx, p.inbox.pool); err != nil {
 		return claim{key: k}, a, err
 	}
+	if err := schema.EnsureInboxDay(ctx, p.inbox.pool, a.day); err != nil {
+		return claim{key: k}, a, err
+	}
 	days := []time.Time{a.day, dayOfArrival(m), utcDay(time.Now())}
 	for i, day := range days {
 		k.day = day

@@ -162,29 +162,36 @@ var (
 	sesRefused = []string{"BadRequestException", "BadRequest", "MessageRejected", "ValidationException", "ValidationError", "InvalidParameterValue"}
 	// what the texts of MessageRejected hold where it is not the mail that is refused
 	sesNotTheMail = []string{"not verified", "suspended", "paused", "disabled"}
+	// by which no mail was taken, whatever the answer says
+	statusesOfPages = []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}
 )
 
 // sesMeaning marks an error of SendEmail by what it means for the event, wrote
-// telling whether the request was sent. See Ads.
+// telling whether the request was sent. See Ads. What stands before SES answers by
+// a page, without a code: where that took no mail its status says so.
 func sesMeaning(err error, wrote bool) error {
 	err = fmt.Errorf("send mail: %w", err)
 	var api smithy.APIError
+	var code, text string
+	if errors.As(err, &api) {
+		code, text = api.ErrorCode(), strings.ToLower(api.ErrorMessage())
+	}
 	switch status := statusOf(err); {
-	case !errors.As(err, &api) && !wrote:
+	case api == nil && !wrote:
 		return Unavailable(err)
-	case !errors.As(err, &api):
+	case api == nil && !slices.Contains(statusesOfPages, status):
 		return Uncertain(err)
-	case slices.Contains(sesThrottled, api.ErrorCode()) || status == http.StatusTooManyRequests:
+	case slices.Contains(sesThrottled, code) || status == http.StatusTooManyRequests:
 		// The quota of a day comes with the same code as that of a second.
-		if strings.Contains(strings.ToLower(api.ErrorMessage()), "quota") {
+		if strings.Contains(text, "quota") {
 			return onHold(err)
 		}
 		return Unavailable(withRetryAfter(err))
-	case slices.Contains(sesHeld, api.ErrorCode()), status == http.StatusUnauthorized, status == http.StatusForbidden:
+	case slices.Contains(sesHeld, code), status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return onHold(err)
-	case api.ErrorCode() == "MessageRejected" && containsAny(strings.ToLower(api.ErrorMessage()), sesNotTheMail):
+	case code == "MessageRejected" && containsAny(text, sesNotTheMail):
 		return onHold(err)
-	case slices.Contains(sesRefused, api.ErrorCode()):
+	case slices.Contains(sesRefused, code):
 		return Permanent(err)
 	case status == http.StatusServiceUnavailable:
 		return Unavailable(withRetryAfter(err))

@@ -98,6 +98,44 @@ func TestMailerAnswers(t *testing.T) {
 	}
 }
 
+// What stands before SES answers by a page: an outage there is one as well.
+func TestMailerAnswersByAPage(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		status                 int
+		unavailable, uncertain bool
+		after                  time.Duration
+	}{
+		{503, true, false, 7 * time.Second},
+		{429, true, false, 7 * time.Second},
+		{403, true, false, mailHold},
+		{407, false, true, 0},
+		{502, false, true, 0},
+		{504, false, true, 0},
+	} {
+		t.Run(fmt.Sprint(test.status), func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/html")
+				w.Header().Set("Retry-After", "7")
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, "<html><body>to@donuts.example cannot be served</body></html>")
+			}))
+			defer server.Close()
+			_, err := mailerAt(t, server.URL, time.Minute).send(t.Context(), anyMail)
+			require.Equal(t, test.unavailable, is(err, unavailable), err)
+			require.Equal(t, test.uncertain, is(err, uncertain), err)
+			require.False(t, is(err, permanent), err)
+			var after time.Duration
+			if f, ok := marked(err, retryAfter); ok {
+				after = f.after
+			}
+			require.Equal(t, test.after, after)
+			require.NotContains(t, err.Error(), "@")
+		})
+	}
+}
+
 // SES took the mail, whatever can be read of its answer.
 func TestMailerUnreadableAnswerIsSent(t *testing.T) {
 	t.Parallel()

@@ -87,6 +87,9 @@ func (q *queue) receiveAttempt(ctx context.Context, timeout time.Duration, attem
 		ReceiveRequestAttemptId:     attempt,
 		MessageAttributeNames:       []string{"All"},
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+		// The name that it had before, which is all that some emulators know. Without the
+		// group of each message there would be no order.
+		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll}, //nolint:staticcheck // old, and of use all the same
 	})
 	if err != nil {
 		return nil, fmt.Errorf("receive from %s: %w", q.name(), err)
@@ -208,10 +211,10 @@ type entryError struct {
 func (e *entryError) Error() string { return e.code + ": " + e.message }
 
 // stale tells a receipt that has run out, which no retry mends: the message is
-// visible again, or gone.
+// visible again, or gone. To be too fast is called a fault of the sender as well.
 func stale(err error) bool {
 	var e *entryError
-	return errors.As(err, &e) && e.ours
+	return errors.As(err, &e) && e.ours && !strings.Contains(strings.ToLower(e.code), "throttl")
 }
 
 func entryErrors(batch []*held, failed []types.BatchResultErrorEntry) map[*held]error {

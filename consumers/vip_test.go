@@ -433,3 +433,21 @@ func TestVIPConfigAndPayloadAreChecked(t *testing.T) {
 	_, err = newVIP(t).Handle(t.Context(), consumers.Delivery{Event: schema.Envelope{Type: schema.TypeStockReplenished}, Payload: schema.StockReplenished{}})
 	require.ErrorContains(t, err, "stock.replenished is no event for vip")
 }
+
+// A customers database that was made anew has no inbox of the days before. What a replay
+// brings of them is handled all the same, once.
+func TestVIPOfADatabaseYoungerThanItsOrders(t *testing.T) {
+	w := setupVIP(t)
+	e := w.order("c-1", 100)
+	day := e.Day.AddDate(0, 0, -10)
+	e.Body = strings.Replace(e.Body, e.Day.Format("2006-01-02T"), day.Format("2006-01-02T"), 1)
+	w.publish(e)
+	w.publish(e)
+	w.publish(e, schema.Replay{ID: uuid.New()})
+	w.start(newVIP(t))
+	w.await(e.ID, "done")
+	w.awaitEmpty()
+	w.requirePromoted("c-1", e)
+	require.Equal(t, day.Format("2006-01-02"), scan[string](w, `SELECT day::text FROM inbox`), "under its own day, where its replays find it")
+	require.Empty(t, w.deadLetters())
+}

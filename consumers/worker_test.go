@@ -1,10 +1,14 @@
 package consumers_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -122,6 +127,49 @@ func TestGroupsKeepTheirOrderUnderFailures(t *testing.T) {
 	require.InDelta(t, 0, worker.metric(w, "repeated_uncertain_total"), 0)
 }
 
+// oldSQS is the way to an SQS from before MessageSystemAttributeNames, which it overlooks.
+type oldSQS struct{ sqs.HTTPClient }
+
+func (c oldSQS) Do(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("X-Amz-Target") != "AmazonSQS.ReceiveMessage" {
+		return c.HTTPClient.Do(r)
+	}
+	var in map[string]json.RawMessage
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		return nil, err
+	}
+	delete(in, "MessageSystemAttributeNames")
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	again := r.Clone(r.Context())
+	again.Body, again.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return c.HTTPClient.Do(again)
+}
+
+// Without its group a message is alone, and goes past one that failed.
+func TestGroupsKeepTheirOrderOnAnOldSQS(t *testing.T) {
+	w := setup(t)
+	first, second := w.event("G"), w.event("G")
+	r := &recorder{fail: func(d consumers.Delivery) error {
+		if d.Event.ID == first.ID && d.Attempt == 1 {
+			return errOops
+		}
+		return nil
+	}}
+	w.start(r, func(c *consumers.Config) {
+		c.SQS = sqs.New(w.queues.Options(), func(o *sqs.Options) { o.HTTPClient = oldSQS{o.HTTPClient} })
+	})
+	w.await(first.ID, "done")
+	w.awaitEmpty()
+	var handled []uuid.UUID
+	for _, d := range r.seen() {
+		handled = append(handled, d.Event.ID)
+	}
+	require.Equal(t, []uuid.UUID{first.ID, second.ID}, handled)
+}
+
 func TestTwoDeliveriesAtOnceAreOneAttempt(t *testing.T) {
 	w := setup(t)
 	g, r := newGate(), &recorder{}
@@ -221,6 +269,19 @@ func TestCrashBetweenRecordAndDelete(t *testing.T) {
 	w.comeBack()
 	w.awaitEmpty()
 	require.Len(t, r.seen(), 1)
+}
+
+// SQS calls it the sender's fault to be too fast, and the next try is not.
+func TestThrottledDeletesAreRetried(t *testing.T) {
+	w := setup(t)
+	w.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Action: "DeleteMessageBatch", Count: 1, Code: "RequestThrottled", SenderFault: true})
+	w.event("G")
+	worker := w.start(&recorder{})
+	w.eventually("the delete is through", func() bool {
+		return worker.metric(w, "deletes_total", "ok")+worker.metric(w, "deletes_total", "lost") == 1
+	})
+	require.InDelta(t, 1, worker.metric(w, "deletes_total", "error"), 0)
+	require.Zero(t, worker.metric(w, "deletes_total", "lost"))
 }
 
 func TestFailedDeletesAreRetried(t *testing.T) {
@@ -411,6 +472,35 @@ func TestRecordIsRetried(t *testing.T) {
 				return err
 			}
 			return nil
+		}}, nil
+	}))
+	row := w.await(e.ID, "done")
+	require.Equal(t, []int64{1, 2}, []int64{calls.Load(), records.Load()})
+	require.Equal(t, 1, row.attempt)
+	require.Zero(t, row.uncertain)
+}
+
+// A lock that was not had in time is no refusal: the call was made and its record is
+// tried again.
+func TestRecordWaitsForALock(t *testing.T) {
+	w := setup(t)
+	e := w.request()
+	holder, err := w.owner.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = holder.Exec(t.Context(), `SELECT FROM replenishments FOR UPDATE`)
+	require.NoError(t, err)
+	var calls, records atomic.Int64
+	w.start(handlerFunc(func(context.Context, consumers.Delivery) (consumers.Effect, error) {
+		calls.Add(1)
+		return consumers.Effect{Record: func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '10ms'`)
+			if err == nil {
+				_, err = tx.Exec(ctx, `UPDATE replenishments SET production_id = 'p-1'`)
+			}
+			if records.Add(1) == 1 {
+				return errors.Join(err, holder.Rollback(ctx))
+			}
+			return err
 		}}, nil
 	}))
 	row := w.await(e.ID, "done")

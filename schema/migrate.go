@@ -112,8 +112,19 @@ func EnsurePartitions(ctx context.Context, db Execer) error {
 	return nil
 }
 
+// EnsureInboxDay makes the inbox's partition of a day that is past, where that was
+// never there: in a database that is younger than the event. Of a day so long ago that
+// it may have been removed it makes none.
+func EnsureInboxDay(ctx context.Context, db Execer, day time.Time) error {
+	if _, err := db.Exec(ctx, `SELECT ensure_inbox_day($1)`, day); err != nil {
+		return fmt.Errorf("ensure the inbox's partition of %s: %w", day.Format(time.DateOnly), err)
+	}
+	return nil
+}
+
 // IsMissingPartition tells whether an insert failed because the day of its row
-// has no partition. EnsurePartitions mends it where the day is near.
+// has no partition. EnsurePartitions mends it where the day is near, and EnsureInboxDay
+// where it is of an inbox and past.
 func IsMissingPartition(err error) bool {
 	var pg *pgconn.PgError
 	// A violated CHECK has the same code, but names its constraint.

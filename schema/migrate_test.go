@@ -113,7 +113,7 @@ func TestMigrateBesideALongTransaction(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	applied, err := schema.MigrateStore(t.Context(), db.DSN)
 	require.NoError(t, err)
-	require.Equal(t, []string{"events/00011_cheaper_checks.sql", "events/00012_checks_hold.sql", "events/00013_shards.sql", "events/00014_bucket_given.sql", "events/00015_size_holds.sql"}, applied)
+	require.Equal(t, []string{"events/00011_cheaper_checks.sql", "events/00012_checks_hold.sql", "events/00013_shards.sql", "events/00014_bucket_given.sql", "events/00015_size_holds.sql", "events/00016_inbox_day.sql"}, applied)
 	var unsure int
 	require.NoError(t, other.QueryRow(t.Context(), `SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND NOT convalidated`).Scan(&unsure))
 	require.Zero(t, unsure)
@@ -168,7 +168,7 @@ func TestMigrateKeepsTheLargest(t *testing.T) {
 	require.NoError(t, err)
 	applied, err := schema.MigrateStore(t.Context(), db.DSN)
 	require.NoError(t, err)
-	require.Equal(t, []string{"events/00014_bucket_given.sql", "events/00015_size_holds.sql"}, applied)
+	require.Equal(t, []string{"events/00014_bucket_given.sql", "events/00015_size_holds.sql", "events/00016_inbox_day.sql"}, applied)
 	_, err = conn.Exec(t.Context(), largest)
 	require.Equal(t, "23514", sqlState(err))
 	_, err = conn.Exec(t.Context(), `SELECT ensure_partitions(20)`)
@@ -256,6 +256,31 @@ func TestMissingPartitionIsTold(t *testing.T) {
 	require.Error(t, err)
 	require.False(t, schema.IsMissingPartition(err), "a CHECK is not a missing partition")
 	require.NoError(t, schema.EnsurePartitions(t.Context(), conn))
+}
+
+// TestInboxDay makes an inbox's partition of a day that is past, and of no day that
+// retention may have removed.
+func TestInboxDay(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		tmpl pgtest.Template
+		role string
+	}{{store, schema.RoleConsumers}, {customers, schema.RoleCustomers}} {
+		db := pgtest.NewDatabase(t, test.tmpl)
+		owner, consumer := connect(t, db.DSN), connect(t, db.RoleDSN(test.role, password))
+		today := time.Now().UTC()
+		for _, ago := range []int{0, 1, 2, 45, 2, 46, 60, -1, -20} {
+			require.NoError(t, schema.EnsureInboxDay(t.Context(), consumer, today.AddDate(0, 0, -ago)))
+		}
+		for ago, want := range map[int]bool{2: true, 45: true, 3: false, 46: false, 60: false, -20: false} {
+			for _, table := range []string{"inbox", "effects", "outbox"} {
+				var there bool
+				require.NoError(t, owner.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass($1))`,
+					table+"_"+today.AddDate(0, 0, -ago).Format("20060102")).Scan(&there))
+				require.Equal(t, want && table != "outbox", there, "%s %d days ago", table, ago)
+			}
+		}
+	}
 }
 
 // TestOutboxRefuses holds rows written by hand to what can be published.
@@ -368,6 +393,8 @@ func TestRoles(t *testing.T) {
 		{schema.RoleConsumers, `SELECT * FROM inbox`, ""},
 		{schema.RoleConsumers, `UPDATE products SET stock = 99`, denied},
 		{schema.RoleConsumers, `DELETE FROM inbox`, denied},
+		{schema.RoleConsumers, `SELECT ensure_inbox_day(now()::date)`, ""},
+		{schema.RoleAPI, `SELECT ensure_inbox_day(now()::date)`, denied},
 		{schema.RoleRelay, `UPDATE replays SET done = 0`, ""},
 		{schema.RoleRelay, `UPDATE replays SET events = 0`, denied},
 		{schema.RoleRelay, `INSERT INTO replay_items VALUES (gen_random_uuid(), 1, now(), gen_random_uuid())`, denied},
@@ -412,6 +439,8 @@ func TestRolesOfCustomers(t *testing.T) {
 		{schema.RoleCustomers, `UPDATE effects SET detail = ''`, denied},
 		{schema.RoleCustomers, `SELECT * FROM ledger`, denied},
 		{schema.RoleCustomers, `SELECT ensure_partitions()`, ""},
+		{schema.RoleCustomers, `SELECT ensure_inbox_day(now()::date)`, ""},
+		{schema.RoleConsumers, `SELECT ensure_inbox_day(now()::date)`, denied},
 		{schema.RoleRelay, `SELECT * FROM outbox`, ""},
 		{schema.RoleRelay, `SELECT ensure_partitions()`, ""},
 		{schema.RoleRelay, `SELECT id FROM customers`, denied},

@@ -46,6 +46,9 @@ func (q *queue) receive(ctx context.Context, visibility, wait time.Duration) ([]
 		WaitTimeSeconds:             wholeSeconds(wait),
 		MessageAttributeNames:       []string{"All"},
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+		// The name that it had before, which is all that some emulators know. Without its
+		// group no message could be sent on.
+		AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll}, //nolint:staticcheck // old, and of use all the same
 	})
 	if err != nil {
 		return nil, fmt.Errorf("receive from %s: %w", q.name(), err)
