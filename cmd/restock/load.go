@@ -40,7 +40,7 @@ func (c *loadCommand) AfterApply() (err error) {
 
 // Help is what -h says besides the flags.
 func (c *loadCommand) Help() string {
-	return "It buys: give it a shop to play with. In an open loop a checkout counts from the moment it was due, so a stall shows with all that it held up. " +
+	return "It buys: give it a shop to play with. In an open loop a checkout counts from the moment it was due, sent or not, so a stall shows with all that it held up. " +
 		"Exit codes: 0 all was answered and the audit found nothing; 1 something was not answered, or the audit found something; 2 it could not begin."
 }
 
@@ -54,6 +54,7 @@ type loaded struct {
 	Unavailable int                `json:"unavailable"`
 	Refused     int                `json:"refused"`
 	Failed      int                `json:"failed"`
+	Unsent      int                `json:"unsent"`
 	LatencyMS   map[string]float64 `json:"latencyMs"`
 	Audit       *load.Audit        `json:"audit,omitempty"`
 }
@@ -93,7 +94,7 @@ func (c *loadCommand) Run(inv *invocation) error {
 	}
 	result := loaded{
 		Seconds: report.Took.Seconds(), Requests: report.Requests, PerSecond: report.Rate(), Bought: report.Bought, Short: report.Short,
-		Unavailable: report.Unavailable, Refused: report.Refused, Failed: report.Failed, LatencyMS: map[string]float64{},
+		Unavailable: report.Unavailable, Refused: report.Refused, Failed: report.Failed, Unsent: report.Unsent, LatencyMS: map[string]float64{},
 	}
 	for _, l := range latencies {
 		result.LatencyMS[l.name] = float64(report.Latency(l.share)) / float64(time.Millisecond)
@@ -237,6 +238,9 @@ func (c *loadCommand) print(inv *invocation, l loaded) error {
 	}
 	say(inv.stdout, "%d checkouts in %.1fs, %.0f/s decided: %d bought, %d short, %d unavailable, %d refused, %d not answered\n",
 		l.Requests, l.Seconds, l.PerSecond, l.Bought, l.Short, l.Unavailable, l.Refused, l.Failed)
+	if l.Unsent > 0 {
+		say(inv.stdout, "%d more were due and not sent, because every connection waited for an answer: the latencies count them\n", l.Unsent)
+	}
 	t := newTable(inv.stdout, "LATENCY", "MS")
 	for _, of := range latencies {
 		t.AppendRow([]any{of.name, fmt.Sprintf("%.2f", l.LatencyMS[of.name])})

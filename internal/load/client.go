@@ -137,7 +137,7 @@ func (c *client) read() (status int, err error) {
 
 var orderMember = []byte(`"orderId":"`)
 
-// orderOf is the order that a success names.
+// orderOf is the order that a success names. One that names none has one that is nowhere.
 func orderOf(answer []byte) uuid.UUID {
 	_, rest, ok := bytes.Cut(answer, orderMember)
 	if !ok || len(rest) < 36 {

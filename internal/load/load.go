@@ -35,12 +35,18 @@ type Config struct {
 	Each func()
 }
 
+// due is when the n-th checkout of an open loop is due, after the beginning.
+func (c Config) due(n int64) time.Duration {
+	return time.Duration(float64(n) / c.Rate * float64(time.Second))
+}
+
 // worker is one connection and what it has seen.
 type worker struct {
 	cfg    Config
 	client *client
 	random *rand.Rand
 	report Report
+	back   time.Duration // after the beginning it came back from a checkout, later than the end and the next one's time
 }
 
 // Run checks out for the time that cfg says, or until ctx ends.
@@ -69,9 +75,12 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	all.Wait()
 	var sum Report
+	back := workers[0].back
 	for _, w := range workers {
 		sum.add(w.report)
+		back = min(back, w.back)
 	}
+	sum.leave(cfg, back)
 	sum.Took = time.Since(start)
 	sum.sort()
 	return sum, nil
@@ -81,7 +90,7 @@ func (w *worker) work(ctx context.Context, start time.Time, next *atomic.Int64) 
 	for {
 		from := time.Now()
 		if w.cfg.Rate > 0 {
-			due := start.Add(time.Duration(float64(next.Add(1)-1) / w.cfg.Rate * float64(time.Second)))
+			due := start.Add(w.cfg.due(next.Add(1) - 1))
 			if due.After(from) {
 				if service.Sleep(ctx, due.Sub(from)) != nil {
 					return
@@ -92,6 +101,7 @@ func (w *worker) work(ctx context.Context, start time.Time, next *atomic.Int64) 
 			}
 		}
 		if ctx.Err() != nil {
+			w.back = time.Since(start)
 			return
 		}
 		w.checkout(from)
@@ -117,8 +127,8 @@ func (w *worker) checkout(from time.Time) {
 	switch status {
 	case http.StatusOK:
 		w.report.Bought++
-		if id := orderOf(answer); w.cfg.KeepOrders && id != uuid.Nil {
-			w.report.Orders = append(w.report.Orders, id)
+		if w.cfg.KeepOrders {
+			w.report.Orders = append(w.report.Orders, orderOf(answer))
 		}
 	case http.StatusConflict:
 		w.report.Short++

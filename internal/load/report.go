@@ -16,6 +16,7 @@ type Report struct {
 	Unavailable int // 503
 	Refused     int // any other answer
 	Failed      int // no answer
+	Unsent      int // of an open loop: due before its end, when every connection still waited
 
 	Orders []uuid.UUID // that were bought, where they are kept
 
@@ -31,6 +32,19 @@ func (r *Report) add(o Report) {
 	r.Failed += o.Failed
 	r.Orders = append(r.Orders, o.Orders...)
 	r.latencies = append(r.latencies, o.latencies...)
+}
+
+// leave counts what was due and never sent, because the first connection was back from
+// what it waited for when the time was over. Each is a latency as long as it had waited
+// by then: a stall that lasts to the end shows as any other.
+func (r *Report) leave(cfg Config, back time.Duration) {
+	if cfg.Rate == 0 || back == 0 {
+		return
+	}
+	for n := int64(r.Requests); cfg.due(n) < min(back, cfg.For); n++ {
+		r.Unsent++
+		r.latencies = append(r.latencies, back-cfg.due(n))
+	}
 }
 
 func (r *Report) sort() { slices.Sort(r.latencies) }

@@ -1,0 +1,56 @@
+package load_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/internal/load"
+)
+
+// A stall that lasts to the end of an open loop shows with all that it held up, though
+// most of it was never sent.
+func TestStallToTheEnd(t *testing.T) {
+	t.Parallel()
+	const rate, lasts = 100, 500 * time.Millisecond
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		<-over
+		w.WriteHeader(http.StatusConflict)
+	}))
+	defer server.Close()
+	time.AfterFunc(3*lasts, func() { close(over) })
+	report, err := load.Run(t.Context(), load.Config{URL: server.URL, Connections: 2, Rate: rate, For: lasts, Pick: load.Hot("sku")})
+	require.NoError(t, err)
+	require.LessOrEqual(t, report.Short, 2)
+	require.Equal(t, 50, report.Short+report.Unsent)
+	require.GreaterOrEqual(t, report.Latency(0), lasts, "each had waited for longer than the whole run")
+	require.Less(t, report.Latency(0.5), report.Latency(1))
+}
+
+// Without a stall nothing is left.
+func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) }))
+	defer server.Close()
+	for _, rate := range []float64{0, 5} {
+		report, err := load.Run(t.Context(), load.Config{URL: server.URL, Connections: 4, Rate: rate, For: 300 * time.Millisecond, Pick: load.Hot("sku")})
+		require.NoError(t, err)
+		require.Zero(t, report.Unsent)
+		require.Equal(t, report.Requests, report.Short)
+	}
+}
+
+// An answer of 200 that names no order is one whose order the audit misses.
+func TestSuccessWithoutOrder(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	defer server.Close()
+	report, err := load.Run(t.Context(), load.Config{URL: server.URL, Connections: 1, For: 50 * time.Millisecond, Pick: load.Hot("sku"), KeepOrders: true})
+	require.NoError(t, err)
+	require.Positive(t, report.Bought)
+	require.Len(t, report.Orders, report.Bought)
+}
