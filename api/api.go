@@ -161,7 +161,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	}
 	c := &committer{
 		queue: make(chan *ticket, cfg.MaxQueue), patience: cfg.AcquireTimeout, log: cfg.Logger, quit: make(chan struct{}),
-		places: make(chan struct{}, max(1, cfg.MaxConns/2)), rooms: map[string]*room{},
+		places: make(chan struct{}, max(1, cfg.MaxConns/2)), again: make(chan *ticket, maxBatch), rooms: map[string]*room{},
 	}
 	m, err := newMetrics(cfg.Metrics, pool, c)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -81,8 +82,13 @@ func (s *store) commitBatch(ctx context.Context, conn *pgxpool.Conn, b *batch) (
 	if kept := b.keep(all); kept != nil {
 		second.Queue(sqlKeep, kept...)
 	}
-	second.Queue(sqlCommit)
-	if err := conn.SendBatch(ctx, second).Close(); err != nil {
+	// A session that is ended while it commits says so after its COMMIT, as an error.
+	done := false
+	second.Queue(sqlCommit).Exec(func(tag pgconn.CommandTag) error {
+		done = tag.String() == sqlCommit
+		return nil
+	})
+	if err := conn.SendBatch(ctx, second).Close(); err != nil && !done {
 		return nil, abandon(ctx, conn, committed(err))
 	}
 	return all, nil

@@ -46,6 +46,7 @@ type committer struct {
 	quit     chan struct{}
 	others   sync.WaitGroup
 	places   chan struct{} // taken by those who may wait long beside it
+	again    chan *ticket  // those that come out of a room
 
 	held  atomic.Int32 // how many rooms there are
 	mu    sync.Mutex   // of what follows
@@ -57,6 +58,7 @@ type ticket struct {
 	*purchase
 
 	state  atomic.Int32
+	seats  int // in rooms, that it had
 	since  time.Time
 	last   []lineDecision // while depleted, what was decided of each line
 	answer chan verdict   // has room for the one that comes
@@ -124,6 +126,8 @@ func (c *committer) run() {
 		select {
 		case t := <-c.queue:
 			c.decide(c.gather(t))
+		case t := <-c.again:
+			c.decide(c.gather(t))
 		case <-c.quit:
 			c.others.Wait()
 			return
@@ -147,6 +151,7 @@ func (c *committer) gather(t *ticket) []*ticket {
 		}
 		select {
 		case t = <-c.queue:
+		case t = <-c.again:
 		default:
 			return batch
 		}
@@ -242,7 +247,7 @@ func splits(err error, batch []*ticket) bool {
 	if len(batch) == 1 {
 		return outwaited(err) // it may wait longer elsewhere
 	}
-	return pg.Code[:min(2, len(pg.Code))] != "53" && pg.Code[:min(3, len(pg.Code))] != "57P"
+	return !isReadOnly(err) && pg.Code[:min(2, len(pg.Code))] != "53" && pg.Code[:min(3, len(pg.Code))] != "57P"
 }
 
 // split decides tickets one by one.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -228,6 +229,32 @@ func TestAmbiguousBatch(t *testing.T) {
 	}
 }
 
+// A session that is ended while it commits, as by a stop of Postgres, says so after its
+// COMMIT. What it has committed is answered, and not decided again.
+func TestSessionEndedAmidCommit(t *testing.T) {
+	t.Parallel()
+	home := newShop(t)
+	s, proxy := home.behind()
+	proxy.arm(cut{needle: "구매 완료", amid: func() {
+		// The orders are there before the session hears that it is to end.
+		s.exec(`DO $$ BEGIN
+			WHILE NOT EXISTS (SELECT FROM orders) LOOP PERFORM pg_sleep(0.001); END LOOP;
+			PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+			  WHERE datname = current_database() AND usename = 'restock_api' AND query = 'COMMIT';
+		END $$`)
+	}, thenRefuse: true})
+	got, err := s.api.DecideTogether(t.Context(), []api.Wish{
+		{SKUs: []string{cream}, Quantities: []int{1}, Key: "k"}, {SKUs: []string{cream}, Quantities: []int{1}},
+	})
+	require.True(t, proxy.wasCut())
+	require.Equal(t, 2, one[int](s, `SELECT count(*) FROM orders`))
+	require.NoError(t, err)
+	for _, v := range got {
+		require.Equal(t, "bought", v.Outcome)
+	}
+	home.requireConserved()
+}
+
 // A client that goes away does not abort a transaction that has begun.
 func TestClientGoesAway(t *testing.T) {
 	t.Parallel()
@@ -425,6 +452,43 @@ func TestPostgresOutage(t *testing.T) {
 	require.GreaterOrEqual(t, orders, bought)
 	require.LessOrEqual(t, orders, bought+len(unknown), "an order that nobody was told of")
 	require.Equal(t, http.StatusOK, s.buy(cream, 1).status)
+}
+
+// After a failover a name may still lead to a server that only reads. Its connections do
+// not stay once there is one that writes.
+func TestReadOnlyServer(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t, storeTemplate)
+	owner, err := pgxpool.New(t.Context(), db.DSN)
+	require.NoError(t, err)
+	t.Cleanup(owner.Close)
+	readOnly := func(act string) {
+		_, err := owner.Exec(t.Context(), `ALTER ROLE restock_api IN DATABASE `+pgx.Identifier{db.Name}.Sanitize()+act)
+		require.NoError(t, err)
+	}
+	readOnly(` SET default_transaction_read_only = on`)
+	s := shopOn(t, db.DSN, db.RoleDSN(schema.RoleAPI, password))
+	requireUnavailable(t, s.buy(donut, 1))
+	requireUnavailable(t, s.once("k", `{}`))
+	require.Equal(t, http.StatusServiceUnavailable, s.send("GET", "/readyz", "").status)
+	readOnly(` RESET default_transaction_read_only`)
+	require.Equal(t, http.StatusOK, s.once("k", `{}`).status)
+	require.Equal(t, http.StatusConflict, s.buy(donut, 1).status, "its replenishment is opened by a connection of the others")
+	require.Equal(t, http.StatusOK, s.send("GET", "/readyz", "").status)
+	s.requireConserved()
+}
+
+// A transaction that Postgres ended, because this process stood still amid it, is no
+// mistake: it can be sent again.
+func TestTransactionStoodStill(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"25P03", "25P04"} {
+		s := newShop(t)
+		s.failing("orders", `RAISE EXCEPTION USING ERRCODE = '`+code+`'`, 1)
+		requireUnavailable(t, s.buy(donut, 1))
+		s.requireNothingWritten()
+		require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
+	}
 }
 
 // A mistake of ours is a 500, says nothing of its inside and is logged.

@@ -261,12 +261,13 @@ var lostConnection = []error{
 
 // unavailableCode tells the SQLSTATEs that say "not now": connection (08),
 // rollback (40), resources (53), lock timeout, operator intervention (57, which
-// is also statement timeout), I/O (58), and writing on a standby.
+// is also statement timeout), I/O (58), writing on a standby, and a transaction that
+// was ended because it stood still or took too long.
 // https://www.postgresql.org/docs/15/errcodes-appendix.html
 func unavailableCode(code string) bool {
 	switch code[:min(2, len(code))] {
 	case "08", "40", "53", "57", "58":
 		return true
 	}
-	return code == "55P03" || code == "25006"
+	return code == "55P03" || code == "25006" || code == "25P03" || code == "25P04"
 }

@@ -27,8 +27,9 @@ type cutProxy struct {
 // gets it, or after the server answered it but before the client hears.
 type cut struct {
 	needle     string
-	reaches    bool // the server gets it
-	thenRefuse bool // no connection after this one
+	reaches    bool   // the server gets it
+	amid       func() // ends the session, which has got all but the Sync at its end; what it says then arrives
+	thenRefuse bool   // no connection after this one
 	done       bool
 }
 
@@ -101,7 +102,7 @@ func (p *cutProxy) relay(client, server net.Conn) {
 	p.open[client], p.open[server] = true, true
 	p.mu.Unlock()
 	mute := make(chan struct{})    // no answer goes to the client from here on
-	swallow := make(chan struct{}) // the server answered after that
+	swallow := make(chan struct{}) // the server answered after that, or has gone
 	p.wg.Go(func() {
 		defer p.hangUp(client, server)
 		buf := make([]byte, 64<<10)
@@ -116,6 +117,13 @@ func (p *cutProxy) relay(client, server net.Conn) {
 					return
 				}
 				continue
+			}
+			if c.amid != nil {
+				if _, err := server.Write(buf[:n-len("S\x00\x00\x00\x04")]); err == nil {
+					c.amid()
+					<-swallow
+				}
+				return
 			}
 			if c.reaches {
 				close(mute)

@@ -12,9 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// maxSeats bounds how often a checkout waits for products that are locked again and again.
+const maxSeats = 2
+
 // room is where checkouts wait for a product that somebody else has locked. All of one
 // product wait together on one connection, so that however many come, neither the other
-// checkouts nor whatever else needs a connection waits with them.
+// checkouts nor whatever else needs a connection waits with them. Meanwhile they hold no
+// other product, else a single locked one would become as many as are bought with it.
 type room struct {
 	sku     string
 	tickets []*ticket
@@ -84,6 +88,10 @@ func (c *committer) roomOf(sku string) *room {
 
 // seat bounds a room as the queue is.
 func (c *committer) seat(r *room, t *ticket) {
+	if t.seats++; t.seats > maxSeats {
+		t.answer <- verdict{err: errNoTurn}
+		return
+	}
 	if len(r.tickets) < cap(c.queue) {
 		r.tickets = append(r.tickets, t)
 		return
@@ -115,9 +123,24 @@ func (c *committer) serve(r *room) {
 	}
 }
 
-// letIn decides tickets of a room together.
+// letIn waits for the product of a room, and decides those tickets together that want
+// nothing else. The others are decided by the one goroutine, which waits for no product
+// for long.
 func (c *committer) letIn(r *room, tickets []*ticket) {
-	err := c.try(c.beside, tickets)
+	var alone, others []*ticket
+	for _, t := range tickets {
+		if len(t.lines) == 1 {
+			alone = append(alone, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	var err error
+	if len(alone) > 0 {
+		err = c.try(c.beside, alone)
+	} else {
+		err = c.beside.await(context.Background(), r.sku)
+	}
 	if outwaited(err) {
 		fail(tickets, err)
 		return
@@ -125,11 +148,14 @@ func (c *committer) letIn(r *room, tickets []*ticket) {
 	c.mu.Lock()
 	c.close(r)
 	c.mu.Unlock()
-	if splits(err, tickets) {
-		c.split(tickets)
+	for _, t := range others {
+		c.again <- t
+	}
+	if len(alone) > 0 && splits(err, alone) {
+		c.split(alone)
 		return
 	}
-	fail(tickets, err)
+	fail(alone, err)
 }
 
 // next takes who waits in a room, and closes it where nobody does.
@@ -167,6 +193,14 @@ func (c *committer) place() bool {
 	case <-timer.C:
 		return false
 	}
+}
+
+// await waits until nobody else has a product locked.
+func (s *store) await(ctx context.Context, sku string) error {
+	return s.once(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT FROM products WHERE sku = $1 FOR NO KEY UPDATE`, sku)
+		return err
+	})
 }
 
 // held returns which of the products somebody else has locked at the moment.

@@ -75,6 +75,54 @@ func TestHeldProductTakesOneConnection(t *testing.T) {
 	require.Equal(t, 0, s.counted("restock_api_products_held"))
 }
 
+// While a checkout of several products waits for one that somebody holds it holds none
+// of the others.
+func TestWaitingHoldsNoOtherProduct(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, func(c *api.Config) { c.StatementTimeout, c.LockTimeout = 3*patience, 2*patience })
+	s.exec(`UPDATE products SET stock = 500, initial_stock = 500`)
+	release := s.lockProduct(cream)
+	defer release()
+	both := make(chan answer, 1)
+	go func() { both <- s.checkout(`{"items":[{"sku":"CP-502101"},{"sku":"CP-502102"}]}`) }()
+	require.Eventually(t, func() bool { return s.counted("restock_api_products_held") == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return s.api.InRoom(cream) == 0 }, patience, time.Millisecond)
+	s.awaitLockWaiters(1)
+	s.exec(`SET lock_timeout = '1s'; UPDATE products SET name = name WHERE sku = 'CP-502101'; RESET lock_timeout`)
+	require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
+	release()
+	got := <-both
+	require.Equal(t, http.StatusOK, got.status, got.raw)
+	s.requireConserved()
+}
+
+// Who waited for a product together does not wait for what only some of them want.
+func TestNeighboursWantWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	s, first, release := held(t, donut, unchanged)
+	releaseCream := s.lockProduct(cream)
+	defer releaseCream()
+	both, alone := make(chan answer, 1), make(chan answer, 1)
+	go func() { both <- s.checkout(`{"items":[{"sku":"CP-502101"},{"sku":"CP-502102"}]}`) }()
+	s.awaitRoom(donut, 1)
+	go func() { alone <- s.buy(donut, 1) }()
+	s.awaitRoom(donut, 2)
+	release()
+	require.Equal(t, http.StatusOK, (<-first).status)
+	select {
+	case got := <-alone:
+		require.Equal(t, http.StatusOK, got.status, got.raw)
+	case <-time.After(patience):
+		t.Fatal("it waits for a product that it does not want")
+	}
+	require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
+	releaseCream()
+	got := <-both
+	require.Equal(t, http.StatusOK, got.status, got.raw)
+	require.Equal(t, 0, s.counted("restock_api_products_held"))
+	s.requireConserved()
+}
+
 // A checkout whose client goes away while it waits in a room is never decided, and one
 // that finds the room full is refused at once.
 func TestRoomIsLeftAndBounded(t *testing.T) {

@@ -142,10 +142,21 @@ func (s *store) once(ctx context.Context, work func(context.Context, *pgxpool.Co
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.callTimeout)
 	defer cancel()
 	err = work(ctx, conn)
+	if isReadOnly(err) {
+		_ = conn.Conn().Close(ctx) // the next one may lead to the server that writes
+	}
 	if conn.Conn().IsClosed() {
 		s.broken.Store(time.Now().UnixNano())
 	}
 	return err
+}
+
+// isReadOnly tells a server that serves and cannot write. After a failover that is where
+// a name that was looked up too early leads, and a connection to it would stay for as
+// long as connections live.
+func isReadOnly(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "25006"
 }
 
 func (s *store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
@@ -253,21 +264,24 @@ func (s *store) lookUp(ctx context.Context, query func(context.Context, *pgx.Con
 	return nil
 }
 
-// ready tells whether checkouts can be served: the database answers, and today
-// and tomorrow have their partitions.
+// ready tells whether checkouts can be served: the database answers and takes writes,
+// and today and tomorrow have their partitions.
 func (s *store) ready(ctx context.Context) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return errors.New("the store database cannot be reached")
 	}
 	defer conn.Release()
-	var there bool
+	var there, writes bool
 	err = conn.QueryRow(ctx, `
-		SELECT bool_and(to_regclass('public.outbox_' || to_char(d, 'YYYYMMDD')) IS NOT NULL)
-		  FROM generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + 1, interval '1 day') d`).Scan(&there)
+		SELECT current_setting('transaction_read_only') = 'off', bool_and(to_regclass('public.outbox_' || to_char(d, 'YYYYMMDD')) IS NOT NULL)
+		  FROM generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + 1, interval '1 day') d`).Scan(&writes, &there)
 	switch {
 	case err != nil:
 		return errors.New("the store database does not answer")
+	case !writes:
+		_ = conn.Conn().Close(ctx) // as once does
+		return errors.New("the store database is read-only")
 	case !there:
 		return errors.New("the outbox has no partition for today or tomorrow (UTC)")
 	}
