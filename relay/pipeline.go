@@ -293,7 +293,7 @@ func (p *pipeline) send(ctx context.Context, events []schema.Event) ([]Result, e
 	for i := range events {
 		one, err := p.send(ctx, events[i:i+1])
 		if err != nil {
-			results[i] = Result{Err: err}
+			results[i] = Result{Err: err, Throttled: true} // as all calls that fail as a whole
 			continue
 		}
 		results[i] = one[0]
