@@ -106,8 +106,11 @@ func (r *Replays) prepare(ctx context.Context, s ReplaySelection, o ReplayOption
 	if err := s.Validate(); err != nil {
 		return plan, err
 	}
-	if o.Rate < 0 || o.Sample < 0 {
-		return plan, fmt.Errorf("%w: a rate or a sample below 0", ErrSelection)
+	if o.Rate < 0 {
+		return plan, fmt.Errorf("%w: a rate below 0", ErrSelection)
+	}
+	if o.Sample < 0 {
+		return plan, fmt.Errorf("%w: a sample below 0", ErrSelection)
 	}
 	only, err := r.only(s, o)
 	if err != nil {
