@@ -1,13 +1,16 @@
 package relay
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
 )
 
 // testBackoff is short, and exactly its ceiling.
@@ -21,4 +24,12 @@ var TestStore func(t *testing.T) *pgxpool.Pool
 func (c ShardsChange) Steps(reached func(conn *pgx.Conn, step string)) ShardsChange {
 	c.step = reached
 	return c
+}
+
+// Send makes a pipeline's call for a batch, and sums up its results.
+func Send(ctx context.Context, to Publisher, events []schema.Event) (accepted, failed, throttled int, err error) {
+	p := &pipeline{publisher: to, metrics: &metrics{publishSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds"})}}
+	results, err := p.send(ctx, events)
+	t := count(results)
+	return t.accepted, t.failed, t.throttled, err
 }

@@ -1,14 +1,14 @@
-package relay
+package relay_test
 
 import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/localaws"
+	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -22,17 +22,16 @@ func TestThrottledWhileSplit(t *testing.T) {
 	topic, err := sns.NewFromConfig(service.AWSConfig()).CreateTopic(t.Context(),
 		&sns.CreateTopicInput{Name: aws.String("events.fifo"), Attributes: map[string]string{"FifoTopic": "true"}})
 	require.NoError(t, err)
-	publisher, err := NewSNS(SNSConfig{AWS: service.AWSConfig(), TopicARN: *topic.TopicArn})
+	publisher, err := relay.NewSNS(relay.SNSConfig{AWS: service.AWSConfig(), TopicARN: *topic.TopicArn})
 	require.NoError(t, err)
 	service.Faults().Add(localaws.Rule{Effect: localaws.Refuse, Service: "sns", Code: "InvalidParameter", Count: 1})
 	service.Faults().Add(localaws.Rule{Effect: localaws.Throttle, Service: "sns", Group: "b"})
 
-	p := &pipeline{publisher: publisher, metrics: &metrics{publishSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds"})}}
 	var events []schema.Event
 	for _, group := range []string{"a", "b", "c"} {
 		events = append(events, schema.Event{ID: schema.NewID(), Group: group, Body: "{}"})
 	}
-	results, err := p.send(t.Context(), events)
+	accepted, failed, throttled, err := relay.Send(t.Context(), publisher, events)
 	require.NoError(t, err)
-	require.Equal(t, tally{accepted: 2, failed: 1, throttled: 1}, count(results))
+	require.Equal(t, []int{2, 1, 1}, []int{accepted, failed, throttled})
 }
