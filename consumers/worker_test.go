@@ -1,14 +1,10 @@
 package consumers_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,27 +123,6 @@ func TestGroupsKeepTheirOrderUnderFailures(t *testing.T) {
 	require.InDelta(t, 0, worker.metric(w, "repeated_uncertain_total"), 0)
 }
 
-// oldSQS is the way to an SQS from before MessageSystemAttributeNames, which it overlooks.
-type oldSQS struct{ sqs.HTTPClient }
-
-func (c oldSQS) Do(r *http.Request) (*http.Response, error) {
-	if r.Header.Get("X-Amz-Target") != "AmazonSQS.ReceiveMessage" {
-		return c.HTTPClient.Do(r)
-	}
-	var in map[string]json.RawMessage
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		return nil, err
-	}
-	delete(in, "MessageSystemAttributeNames")
-	body, err := json.Marshal(in)
-	if err != nil {
-		return nil, err
-	}
-	again := r.Clone(r.Context())
-	again.Body, again.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	return c.HTTPClient.Do(again)
-}
-
 // Without its group a message is alone, and goes past one that failed.
 func TestGroupsKeepTheirOrderOnAnOldSQS(t *testing.T) {
 	w := setup(t)
@@ -159,7 +134,7 @@ func TestGroupsKeepTheirOrderOnAnOldSQS(t *testing.T) {
 		return nil
 	}}
 	w.start(r, func(c *consumers.Config) {
-		c.SQS = sqs.New(w.queues.Options(), func(o *sqs.Options) { o.HTTPClient = oldSQS{o.HTTPClient} })
+		c.SQS = w.through(func(next sqs.HTTPClient) sqs.HTTPClient { return localaws.OldSQS{Next: next} })
 	})
 	w.await(first.ID, "done")
 	w.awaitEmpty()

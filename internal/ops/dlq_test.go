@@ -1,12 +1,8 @@
 package ops_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -129,31 +125,10 @@ func TestRedriveKeepsOrder(t *testing.T) {
 	require.Empty(t, w.redrive(everything).Events)
 }
 
-// oldSQS is the way to an SQS from before MessageSystemAttributeNames, which it overlooks.
-type oldSQS struct{ sqs.HTTPClient }
-
-func (c oldSQS) Do(r *http.Request) (*http.Response, error) {
-	if r.Header.Get("X-Amz-Target") != "AmazonSQS.ReceiveMessage" {
-		return c.HTTPClient.Do(r)
-	}
-	var in map[string]json.RawMessage
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		return nil, err
-	}
-	delete(in, "MessageSystemAttributeNames")
-	body, err := json.Marshal(in)
-	if err != nil {
-		return nil, err
-	}
-	again := r.Clone(r.Context())
-	again.Body, again.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	return c.HTTPClient.Do(again)
-}
-
 // A message is sent back under its group, which an old SQS tells under the old name only.
 func TestRedriveOnAnOldSQS(t *testing.T) {
 	w := setup(t, func(c *ops.DLQConfig) {
-		c.SQS = sqs.New(c.SQS.Options(), func(o *sqs.Options) { o.HTTPClient = oldSQS{o.HTTPClient} })
+		c.SQS = sqs.New(c.SQS.Options(), func(o *sqs.Options) { o.HTTPClient = localaws.OldSQS{Next: o.HTTPClient} })
 	})
 	want := w.die(2, 3)
 	require.Equal(t, 6, w.redrive(everything).Count(ops.OutcomeSent))
