@@ -84,7 +84,7 @@ var queueGauges = []gauge[QueueStatus]{
 func (c *statusCollector) Describe(to chan<- *prometheus.Desc) {
 	to <- statusLooked
 	to <- statusKnown
-	for _, g := range append(slices.Clone(slotGauges), relayGauges...) {
+	for _, g := range slices.Concat(slotGauges, relayGauges) {
 		to <- g.desc
 	}
 	for _, g := range replenishmentGauges {
@@ -114,8 +114,8 @@ func (c *statusCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	send(statusLooked, float64(r.At.UnixMilli())/1000)
 	for _, relay := range r.Relays {
-		for _, g := range slotGauges {
-			if relay.State != "" {
+		if relay.State != "" {
+			for _, g := range slotGauges {
 				send(g.desc, g.value(relay), relay.Database)
 			}
 		}
