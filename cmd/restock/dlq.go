@@ -197,7 +197,6 @@ func (c *dlqRedriveCommand) Run(inv *invocation) error {
 		c.print(inv, report)
 	}
 	if errors.Is(err, context.Canceled) {
-		// Not wrapped: to be told to stop is no success here.
 		return errors.New("stopped before its end: run the redrive again for what is left")
 	}
 	if failed := report.Count(ops.OutcomeFailed); err == nil && failed+len(report.Missing) > 0 {

@@ -256,7 +256,6 @@ func (c *parkedSendCommand) wait(inv *invocation, p *ops.Parked, result *sent) e
 			err = service.Sleep(inv, 500*time.Millisecond)
 		}
 		if errors.Is(err, context.Canceled) {
-			// Not wrapped: to be told to stop is no success here.
 			return fmt.Errorf("stopped waiting with %d events left: the relay goes on", result.Left)
 		}
 		if err != nil {

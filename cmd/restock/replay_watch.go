@@ -28,7 +28,6 @@ func (f replayFlags) watch(inv *invocation, r *ops.Replays, id uuid.UUID, result
 	s, err := f.follow(inv, r, id)
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
-			// Not wrapped: to be told to stop is no success here.
 			return fmt.Errorf("stopped watching replay %[1]s with %[2]d of %[3]d events done: the relay goes on; restock replay resume %[1]s watches again, restock replay cancel %[1]s ends it",
 				id, s.Done, s.Events)
 		}
