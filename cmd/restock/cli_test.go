@@ -141,13 +141,8 @@ func TestStoppedIsNotDone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := emptyDatabase(t)
-			code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
-			require.Zero(t, code, errs)
-			conn, err := pgx.Connect(t.Context(), db.DSN)
-			require.NoError(t, err)
-			defer conn.Close(context.Background())
-			_, err = conn.Exec(t.Context(), `BEGIN; LOCK TABLE migrations_events, outbox, parked, shards IN ACCESS EXCLUSIVE MODE`)
+			db, conn := migratedDatabase(t)
+			_, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE migrations_events, outbox, parked, shards IN ACCESS EXCLUSIVE MODE`)
 			require.NoError(t, err)
 
 			cmd := exec.Command(binary, append(args, "--database-url", db.DSN)...)
@@ -265,16 +260,11 @@ func TestMigrateToLookAt(t *testing.T) {
 func TestMigrateRefusesAGap(t *testing.T) {
 	t.Parallel()
 	for flag, want := range map[string]int{"--accept-gap": 1, "--publish-existing": 0} {
-		db := emptyDatabase(t)
-		code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
-		require.Zero(t, code, errs)
-		conn, err := pgx.Connect(t.Context(), db.DSN)
-		require.NoError(t, err)
-		defer conn.Close(context.Background())
-		_, err = conn.Exec(t.Context(), `SELECT pg_drop_replication_slot('restock_`+db.Name+`'), append_event(gen_random_uuid(), 'x', 'g', NULL, '{}', '{}', NULL)`)
+		db, conn := migratedDatabase(t)
+		_, err := conn.Exec(t.Context(), `SELECT pg_drop_replication_slot('restock_`+db.Name+`'), append_event(gen_random_uuid(), 'x', 'g', NULL, '{}', '{}', NULL)`)
 		require.NoError(t, err)
 
-		code, _, errs = restock(t, nil, "migrate", "--database-url", db.DSN)
+		code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
 		require.Equal(t, 1, code)
 		require.Contains(t, errs, "1 events committed since")
 		code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, flag)
@@ -292,13 +282,8 @@ func TestMigrateRefusesAGap(t *testing.T) {
 // TestMigrateRepairsThePublication: one that is missing is made anew.
 func TestMigrateRepairsThePublication(t *testing.T) {
 	t.Parallel()
-	db := emptyDatabase(t)
-	code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
-	require.Zero(t, code, errs)
-	conn, err := pgx.Connect(t.Context(), db.DSN)
-	require.NoError(t, err)
-	defer conn.Close(context.Background())
-	_, err = conn.Exec(t.Context(), `DROP PUBLICATION restock_outbox`)
+	db, conn := migratedDatabase(t)
+	_, err := conn.Exec(t.Context(), `DROP PUBLICATION restock_outbox`)
 	require.NoError(t, err)
 	code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
 	require.Zero(t, code, errs)

@@ -332,3 +332,15 @@ func (s *stack) conserved() {
 func emptyDatabase(t testing.TB) *pgtest.Database {
 	return pgtest.NewDatabase(t, pgtest.Template{Name: "empty"})
 }
+
+// migratedDatabase is a store's database as the command makes it, and a connection of its owner's.
+func migratedDatabase(t *testing.T) (*pgtest.Database, *pgx.Conn) {
+	t.Helper()
+	db := emptyDatabase(t)
+	code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
+	require.Zero(t, code, errs)
+	conn, err := pgx.Connect(t.Context(), db.DSN)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return db, conn
+}
