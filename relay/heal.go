@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/restock-dev/restock/internal/service"
 )
 
 // slotTimeout is how long making a slot, and looking for what it has gone past, wait
@@ -29,7 +31,7 @@ func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, s *se
 	}()
 	err := r.standSlot(live, cfg.Slot, p.id, due)
 	if err == nil {
-		err = r.sweep(ctx, live, cfg, l, s, p, due)
+		err = r.sweep(ctx, live, cfg, g, l, s, p, due)
 	}
 	switch cause := context.Cause(live); {
 	case cause != nil && err != nil:
@@ -67,7 +69,7 @@ func (r *Relay) standSlot(ctx context.Context, slot string, id publicationID, du
 // pipeline stops: what has not gone yet, or was refused, stays in the lanes for the
 // stream to queue behind. Waiting for that would leave the refused without a witness,
 // and all others without a stream.
-func (r *Relay) sweep(ctx, live context.Context, cfg Config, l *ledger, s *session, p publication, due remedy) error {
+func (r *Relay) sweep(ctx, live context.Context, cfg Config, g *guard, l *ledger, s *session, p publication, due remedy) error {
 	hard, cancel := r.hard(ctx)
 	defer cancel()
 	r.current.Store(s)
@@ -89,11 +91,17 @@ func (r *Relay) sweep(ctx, live context.Context, cfg Config, l *ledger, s *sessi
 		cfg.Logger.Info().Int("events", s.swept).Int("left", len(s.left)).Msg("swept but for what is still to be published: the stream goes on beside it")
 		return nil
 	}
-	return r.endSweep(live, cfg, l, s)
+	return r.endSweep(live, cfg, g, l, s)
 }
 
-// endSweep notes that nothing of a sweep is left.
-func (r *Relay) endSweep(ctx context.Context, cfg Config, l *ledger, s *session) error {
+// endSweep notes that nothing of a sweep is left. One that has lost the lock does not: the
+// next relay may have noted meanwhile that another one is due.
+func (r *Relay) endSweep(ctx context.Context, cfg Config, g *guard, l *ledger, s *session) error {
+	for !g.holds(time.Now()) {
+		if err := service.Sleep(ctx, lockRecheck); err != nil {
+			return err
+		}
+	}
 	if err := l.sweepDone(ctx); err != nil {
 		return err
 	}
@@ -104,10 +112,10 @@ func (r *Relay) endSweep(ctx context.Context, cfg Config, l *ledger, s *session)
 }
 
 // endSweepWhenDone does so when the last of it is recorded, unless ctx ends before.
-func (r *Relay) endSweepWhenDone(ctx context.Context, cfg Config, l *ledger, s *session) error {
+func (r *Relay) endSweepWhenDone(ctx context.Context, cfg Config, g *guard, l *ledger, s *session) error {
 	select {
 	case <-s.pipeline.noneLeft:
-		return r.endSweep(ctx, cfg, l, s)
+		return r.endSweep(ctx, cfg, g, l, s)
 	case <-ctx.Done():
 		return nil
 	}

@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 )
 
@@ -75,6 +79,27 @@ func TestBehindASweep(t *testing.T) {
 	require.Error(t, f.behind(swept, 1), "the slot was moved")
 	f.slot = slotState{}
 	require.Error(t, f.behind(swept, 1), "the slot was dropped")
+}
+
+// TestSweepIsEndedByWhoHasTheLock: a relay that was frozen when the last of a sweep was
+// recorded leaves it due as long as its lock may be another's.
+func TestSweepIsEndedByWhoHasTheLock(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t)
+	cfg := Config{Slot: l.slot, Metrics: prometheus.NewRegistry(), Logger: zerolog.Nop()}
+	r := &Relay{}
+	l.metrics = newMetrics(cfg, r)
+	require.NoError(t, sweepDue(t.Context(), l.pool, l.slot, "due"))
+	g := &guard{opened: time.Now(), timeout: time.Minute}
+
+	soon, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, r.endSweep(soon, cfg, g, l, &session{}), context.DeadlineExceeded)
+	require.Equal(t, []string{"due"}, texts(t, l, `SELECT sweep FROM watermarks`))
+
+	g.extend(time.Now())
+	require.NoError(t, r.endSweep(t.Context(), cfg, g, l, &session{}))
+	require.Empty(t, texts(t, l, `SELECT sweep FROM watermarks WHERE sweep IS NOT NULL`))
 }
 
 func TestAsStale(t *testing.T) {

@@ -369,7 +369,7 @@ func (r *Relay) stream(ctx context.Context, cfg Config, g *guard, l *ledger, beg
 	})
 	start(func() error { return hb.run(live, l, found.publication) })
 	if len(begun.left) > 0 {
-		start(func() error { return r.endSweepWhenDone(live, cfg, l, begun) })
+		start(func() error { return r.endSweepWhenDone(live, cfg, g, l, begun) })
 	}
 	wg.Go(func() { l.skipRecorded(live, found.mark.recorded, begun.left, read, skipped) })
 	var unrecorded error
