@@ -17,6 +17,7 @@ const slotTimeout = time.Minute
 // lock is lost.
 func (r *Relay) heal(ctx context.Context, cfg Config, g *guard, l *ledger, s *session, p publication, due remedy) error {
 	r.state.Store(sweeping)
+	r.missedSince.CompareAndSwap(0, time.Now().UnixNano()) // what is missed is not known before a slot stands, which may take long
 	live, fail := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() {
@@ -125,6 +126,7 @@ func (r *Relay) endSweepWhenDone(ctx context.Context, cfg Config, g *guard, l *l
 func (r *Relay) sayMissed(cfg Config, due remedy, m missed) {
 	r.metrics.Load().swept.Add(float64(m.events))
 	line := cfg.Logger.Warn().Str("because", due.sweep).Bool("new_slot", due.newSlot).Int("events", m.events)
+	r.missedSince.Store(0)
 	if m.events > 0 {
 		r.missedSince.Store(time.Now().Add(-m.age).UnixNano())
 		line = line.Stringer("oldest", m.age.Round(time.Second))

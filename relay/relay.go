@@ -139,7 +139,8 @@ type Relay struct {
 	current atomic.Pointer[session] // the last one stays, so that lag goes on growing between two
 	state   state
 	stale   string // why the slot's WAL cannot be read; for one session after another
-	// missedSince is when the oldest event under sweep was committed, 0 when there is none.
+	// missedSince is when the oldest event under sweep was committed, or when the sweep began
+	// while that is not known, 0 when there is none.
 	missedSince atomic.Int64
 	// moved is when something was last recorded or confirmed, in nanoseconds.
 	moved atomic.Int64
@@ -437,14 +438,15 @@ func (r *Relay) assign(s Shard) Config {
 
 // PublishLag is the age of the oldest committed event known of that is not
 // published or parked yet, 0 when there is none. A sweep counts by the oldest that
-// it has found, until it is done. Safe for concurrent use.
+// it has found, until it is done, and before it has looked by when it began. Safe for
+// concurrent use.
 func (r *Relay) PublishLag() time.Duration {
+	if missed := r.missedSince.Load(); missed != 0 {
+		return max(0, time.Since(time.Unix(0, missed)))
+	}
 	s := r.current.Load()
 	if s == nil {
 		return 0
-	}
-	if missed := r.missedSince.Load(); missed != 0 {
-		return max(0, time.Since(time.Unix(0, missed)))
 	}
 	oldest, ok := s.pipeline.oldest()
 	if !ok {

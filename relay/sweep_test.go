@@ -666,6 +666,28 @@ func TestStalledByWhatIsLeft(t *testing.T) {
 	o.settled()
 }
 
+// TestStalledWhileASlotIsMade: a transaction that stays open keeps the slot from being made.
+// Whatever was missed waits meanwhile, and the relay says so though it cannot know of what.
+func TestStalledWhileASlotIsMade(t *testing.T) {
+	t.Parallel()
+	o := newOutboxOn(t, pgtest.NewServer(t, localpg.Config{}))
+	o.published(2, "a", "b")
+	o.dropSlot()
+	open := o.connect()
+	_, err := open.Exec(o.ctx, `BEGIN; SELECT pg_current_xact_id()`)
+	require.NoError(t, err)
+	r := o.start(func(c *relay.Config) { c.StallAfter = 100 * time.Millisecond })
+	o.eventually("it is stuck in the sweep", func() bool {
+		err := r.Progress()
+		return err != nil && strings.HasPrefix(err.Error(), "sweeping")
+	})
+	require.Positive(t, r.metric(t, "publish_lag_seconds"))
+	_, err = open.Exec(o.ctx, `COMMIT`)
+	require.NoError(t, err)
+	o.eventually("streaming", func() bool { return r.Ready(o.ctx) == nil && r.Progress() == nil })
+	require.Zero(t, r.PublishLag())
+}
+
 // TestSweepBesideAnotherDatabase: a transaction of another database, which cannot have
 // written the outbox, holds no sweep up.
 func TestSweepBesideAnotherDatabase(t *testing.T) {
