@@ -103,6 +103,39 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestSlotCreationWaitsForWhoRefuses: a relay that finds neither slot nor ledger refuses to
+// run, and has the slot's lock until it has found that out. The slot is made all the same.
+func TestSlotCreationWaitsForWhoRefuses(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.dropSlot()
+	o.exec(`DELETE FROM watermarks`)
+	create := func(timeout time.Duration) (bool, error) {
+		return relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, relay.RefuseExisting, timeout)
+	}
+	refusing := o.connect()
+	_, err := refusing.Exec(o.ctx, `SELECT pg_advisory_lock(hashtextextended('restock:relay:' || $1, 0))`, o.slot)
+	require.NoError(t, err)
+	_, err = create(time.Nanosecond)
+	require.ErrorContains(t, err, "a relay has had its lock")
+
+	type result struct {
+		made bool
+		err  error
+	}
+	created := make(chan result, 1)
+	go func() {
+		made, err := create(time.Minute)
+		created <- result{made, err}
+	}()
+	o.eventually("it has found the lock taken, or is done", func() bool {
+		return len(created) == 1 || o.count(`pg_stat_activity WHERE datname = current_database() AND query LIKE '%FROM ledger) OR EXISTS%' AND pid <> pg_backend_pid()`) == 1
+	})
+	require.NoError(t, refusing.Close(o.ctx))
+	require.Equal(t, result{true, nil}, <-created)
+	require.Equal(t, 1, o.count(`pg_replication_slots WHERE slot_name = $1`, o.slot))
+}
+
 // TestSlotCreationNamesWhatBlocksIt: a transaction that has written and stays
 // open keeps a slot from being made; the error says which.
 func TestSlotCreationNamesWhatBlocksIt(t *testing.T) {

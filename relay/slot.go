@@ -71,8 +71,8 @@ func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Exi
 
 func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Existing, timeout time.Duration) (bool, error) {
 	slot := shard.Slot
-	held, err := tryLock(ctx, conn, slot)
-	if err != nil || !held { // its relay sees that the slot is gone, makes it and sweeps
+	held, err := lockOrLeave(ctx, conn, slot, timeout)
+	if err != nil || !held {
 		return false, err
 	}
 	defer func() { _ = unlock(context.WithoutCancel(ctx), conn, slot) }()
@@ -106,6 +106,32 @@ func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Exist
 		return true, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	return true, nil
+}
+
+// lockOrLeave takes a slot's lock, unless there is nothing to be done, or the relay that
+// has it sees that the slot is gone, makes it and sweeps. One that has nothing to go by
+// refuses to, and may be started again and again: then the lock is waited for.
+func lockOrLeave(ctx context.Context, conn *pgx.Conn, slot string, timeout time.Duration) (held bool, err error) {
+	for end := time.Now().Add(timeout); ; {
+		if held, err = tryLock(ctx, conn, slot); held || err != nil {
+			return held, err
+		}
+		state, err := readSlot(ctx, conn, slot)
+		if err != nil || state.exists && state.lost == "" {
+			return false, err
+		}
+		var heals bool
+		err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ledger) OR EXISTS (SELECT FROM watermarks WHERE slot = $1 AND sweep IS NOT NULL)`, slot).Scan(&heals)
+		if err != nil || heals {
+			return false, err
+		}
+		if !time.Now().Before(end) {
+			return false, fmt.Errorf("create slot %s: a relay has had its lock for %s and does not make it: see its log, stop it and try again", slot, timeout)
+		}
+		if err := service.Sleep(ctx, visibleEvery); err != nil {
+			return false, err
+		}
+	}
 }
 
 // MissingSlot names a slot that CreateSlot would make, "" if there is none. Before the
