@@ -92,7 +92,7 @@ func (f found) decide(cfg Config) (remedy, error) {
 		return r, nil
 	case unusable && f.emptyLedger && f.mark.sweep == "":
 		return r, refusal("slot %s: %s, and the ledger is empty, so that nothing tells what is published: run restock migrate", cfg.Slot, r.sweep)
-	case f.younger && f.emptyLedger:
+	case f.younger && f.emptyLedger && f.mark.sweep == "":
 		return r, refusal("slot %[1]s: %[2]s, and the ledger is empty, so that nothing tells what is published: SELECT pg_drop_replication_slot('%[1]s') and run restock migrate", cfg.Slot, r.sweep)
 	case cfg.WithoutLedger:
 		return r, refusal("slot %s: %s, and without a ledger nothing tells what is published: run the relay once with it", cfg.Slot, r.sweep)

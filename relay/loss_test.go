@@ -44,6 +44,7 @@ func TestDecide(t *testing.T) {
 		"due, and moved since":      {func(f *found) { f.mark.sweep, f.slot.confirmed = "first", 101 }, Config{}, remedy{sweep: "first", newSlot: true}, ""},
 		"older":                     {func(f *found) { f.mark, f.younger = watermark{}, true }, Config{}, remedy{sweep: "the slot may be older than the publication", newSlot: true}, ""},
 		"older, nothing to compare": {func(f *found) { f.mark, f.younger, f.emptyLedger = watermark{}, true, true }, Config{}, remedy{}, "pg_drop_replication_slot"},
+		"older, and due":            {func(f *found) { f.mark, f.younger, f.emptyLedger = watermark{known: true, sweep: "first"}, true, true }, Config{}, remedy{sweep: "first", newSlot: true}, ""},
 		"nothing to compare":        {func(f *found) { f.slot, f.emptyLedger = slotState{}, true }, Config{Slot: "s"}, remedy{}, "slot s: the slot does not exist, and the ledger is empty"},
 		"nothing, and lost":         {func(f *found) { f.slot.lost, f.emptyLedger = "idle_timeout", true }, Config{}, remedy{}, "the slot is invalid (idle_timeout), and the ledger is empty"},
 		"without a ledger":          {func(f *found) { f.slot = slotState{} }, Config{WithoutLedger: true}, remedy{}, "run the relay once with it"},

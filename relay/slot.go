@@ -155,18 +155,36 @@ func MissingSlot(ctx context.Context, conn *pgx.Conn, slot string) (string, erro
 	return "", err
 }
 
-// settleExisting deals with what is in the outbox while the ledger is empty.
-func settleExisting(ctx context.Context, conn *pgx.Conn, slot string, existing Existing) error {
+// Unsettled is an *ExistingError where CreateSlot asks what becomes of the events that
+// are there. Before the first migration there are none.
+func Unsettled(ctx context.Context, conn *pgx.Conn, slot string) error {
+	var there bool
+	err := conn.QueryRow(ctx, `SELECT to_regclass('outbox') IS NOT NULL AND to_regclass('ledger') IS NOT NULL`).Scan(&there)
+	if err == nil && !there {
+		return nil
+	}
 	var events int
 	var oldest time.Time
-	err := conn.QueryRow(ctx, `SELECT count(*), coalesce(min(created_at), now()) FROM outbox WHERE NOT EXISTS (SELECT FROM ledger)`).Scan(&events, &oldest)
+	if err == nil {
+		err = conn.QueryRow(ctx, `SELECT count(*), coalesce(min(created_at), now()) FROM outbox WHERE NOT EXISTS (SELECT FROM ledger)`).Scan(&events, &oldest)
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at the outbox: %w", err)
-	case events == 0 || existing == PublishExisting:
-		return nil
-	case existing == RefuseExisting:
+	case events > 0:
 		return &ExistingError{slot, events, oldest}
+	}
+	return nil
+}
+
+// settleExisting deals with what is in the outbox while the ledger is empty.
+func settleExisting(ctx context.Context, conn *pgx.Conn, slot string, existing Existing) error {
+	err := Unsettled(ctx, conn, slot)
+	switch {
+	case !errors.As(err, new(*ExistingError)) || existing == RefuseExisting:
+		return err
+	case existing == PublishExisting:
+		return nil
 	}
 	_, err = conn.Exec(ctx, `WITH rows AS (SELECT day, id, message_group, seq FROM outbox),
 		skipped AS (INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'parked' FROM rows)

@@ -14,7 +14,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/schema"
 )
 
 // restock runs the program to its end and returns its exit code and what it
@@ -255,6 +258,37 @@ func TestMigrateToLookAt(t *testing.T) {
 	require.Equal(t, 2, code)
 }
 
+// TestMigrateByHand: what is committed between the tables and the slot of the SQL is
+// published too, also where the slot is as old as another one that lags.
+func TestMigrateByHand(t *testing.T) {
+	t.Parallel()
+	db := emptyDatabase(t)
+	s := &stack{t: t, ctx: t.Context()}
+	var err error
+	s.pool, err = pgxpool.New(s.ctx, db.DSN)
+	require.NoError(t, err)
+	t.Cleanup(s.pool.Close)
+	exec := func(sql string) {
+		t.Helper()
+		_, err := s.pool.Exec(s.ctx, sql)
+		require.NoError(t, err)
+	}
+	exec(`SELECT pg_create_logical_replication_slot('lags_' || current_database(), 'pgoutput')`)
+	code, text, errs := restock(t, nil, "migrate", "--sql", "--database-url", db.DSN)
+	require.Zero(t, code, errs)
+	tables, slot, _ := strings.Cut(text, "-- Waits for")
+	exec(tables)
+	exec(`SELECT append_event(gen_random_uuid(), 'x', 'g', NULL, '{}', '{}', NULL)`)
+	exec("-- Waits for" + slot)
+	exec(`ALTER ROLE restock_relay PASSWORD '` + password + `'`)
+
+	s.aws = launch(t, nil, "localaws", "--addr", "127.0.0.1:0")
+	s.clients()
+	(&pair{stack: s}).relay(t, db.RoleDSN(schema.RoleRelay, password))
+	s.eventually("it is published", func() bool { return s.count(`ledger WHERE outcome = 'published'`) == 1 })
+	s.eventually("swept", func() bool { return s.count(`watermarks WHERE sweep IS NULL`) == 1 })
+}
+
 // TestMigrateRefusesAGap: where slot and ledger are lost, somebody must say what
 // becomes of the events that are there.
 func TestMigrateRefusesAGap(t *testing.T) {
@@ -267,6 +301,11 @@ func TestMigrateRefusesAGap(t *testing.T) {
 		code, _, errs := restock(t, nil, "migrate", "--database-url", db.DSN)
 		require.Equal(t, 1, code)
 		require.Contains(t, errs, "1 events committed since")
+		code, _, errs = restock(t, nil, "migrate", "--sql", "--database-url", db.DSN)
+		require.Equal(t, 1, code)
+		require.Contains(t, errs, "1 events committed since")
+		code, _, errs = restock(t, nil, "migrate", "--sql", "--database-url", db.DSN, flag)
+		require.Equal(t, want, code, errs)
 		code, out, errs := restock(t, nil, "migrate", "--database-url", db.DSN, flag)
 		require.Zero(t, code, errs)
 		require.Equal(t, "store: slot restock_"+db.Name+" created\n", out)

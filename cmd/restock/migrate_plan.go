@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,6 +17,8 @@ type plan struct {
 	Pending    []string `json:"pending"`
 	Slot       string   `json:"slot"`
 	CreateSlot bool     `json:"createSlot"`
+
+	unsettled error // why somebody must say what becomes of the events that are there
 }
 
 // plans looks at the databases that were given.
@@ -59,6 +62,10 @@ func look(ctx context.Context, name, url, slot string) (plan, error) {
 	}
 	if p.CreateSlot = p.Slot != ""; !p.CreateSlot {
 		p.Slot = slot
+		return p, nil
+	}
+	if p.unsettled = relay.Unsettled(ctx, conn, p.Slot); p.unsettled != nil && !errors.As(p.unsettled, new(*relay.ExistingError)) {
+		return plan{}, p.unsettled
 	}
 	return p, nil
 }
@@ -109,6 +116,9 @@ func (c *migrateCommand) printSQL(inv *invocation) error {
 	}
 	for _, name := range names {
 		p := plans[name]
+		if p.unsettled != nil && !c.PublishExisting {
+			return fmt.Errorf("%w: run this again with --publish-existing to have the relay publish them; to go on without them, restock migrate --accept-gap must do it itself", p.unsettled)
+		}
 		text, err := schema.SQL(p.Pending)
 		if err != nil {
 			return err
@@ -116,6 +126,10 @@ func (c *migrateCommand) printSQL(inv *invocation) error {
 		say(inv.stdout, "-- Restock: the %s database. Connect to it as its owner. Tables, roles and publication first, the slot last.\n\n%s", name, text)
 		if p.CreateSlot {
 			quoted := "'" + strings.ReplaceAll(p.Slot, "'", "''") + "'"
+			// A slot made by hand looks like one from which nothing was missed.
+			say(inv.stdout, "-- Has the relay publish what is committed before the slot stands.\n"+
+				"INSERT INTO watermarks (slot, system_identifier, timeline, sweep) SELECT %[1]s, '', 0, 'the slot was made by hand'\n"+
+				"    WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %[1]s) ON CONFLICT (slot) DO UPDATE SET sweep = excluded.sweep;\n\n", quoted)
 			say(inv.stdout, "-- Waits for the transactions that are open in any database. From Postgres 17 on add failover => true.\n"+
 				"SELECT pg_create_logical_replication_slot(%[1]s, 'pgoutput') WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %[1]s);\n\n", quoted)
 		}
