@@ -31,12 +31,13 @@ type parkedGroup struct {
 // release is one group's parked events on their way out: all of them, or those
 // that were asked for one by one.
 type release struct {
-	group  string
-	whole  bool
-	busy   bool // a visit to the database is under way for it
-	left   int  // loaded, and not recorded yet
-	dry    bool // the last load brought all that the database held
-	opened bool // its group is open: what is left is the last of it
+	group    string
+	whole    bool
+	busy     bool // a visit to the database is under way for it
+	loadsAll bool // the last load is of all of it: a release may be widened during one that is not
+	left     int  // loaded, and not recorded yet
+	dry      bool // the last load brought all that the database held
+	opened   bool // its group is open: what is left is the last of it
 }
 
 // maxReleases bounds the memory of what is loaded.
@@ -102,7 +103,7 @@ func (g *groups) next(r *release) step {
 
 // load notes that a load begins, and returns what loaded must be given.
 func (g *groups) load(r *release) parkedGroup {
-	r.busy = true
+	r.busy, r.loadsAll = true, r.whole
 	if p := g.parked[r.group]; p != nil {
 		return *p
 	}
@@ -118,8 +119,8 @@ func (g *groups) loaded(r *release, before parkedGroup, n int, more bool) {
 	if p != nil {
 		now = *p
 	}
-	r.dry = !more && now.recorded == before.recorded
-	if r.whole && !more && before.parked == before.recorded && now.parked == before.parked {
+	r.dry = !more && r.loadsAll == r.whole && now.recorded == before.recorded
+	if r.loadsAll && !more && before.parked == before.recorded && now.parked == before.parked {
 		r.opened = true
 		delete(g.parked, r.group)
 	}

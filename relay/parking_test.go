@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -310,6 +312,64 @@ func (l *lines) contain(s string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Contains(l.text.String(), s)
+}
+
+// TestReleaseIsWidened: a parked group is sent while the database is still being asked for
+// an event of it that was parked by itself. That answer is not taken for all that there is:
+// what comes of the group meanwhile stays behind what is held of it.
+func TestReleaseIsWidened(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	never := o.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Service: "sns", Code: "InvalidParameter", SenderFault: true})
+	o.start(soon)
+	alone := o.commit(event("bad", 1))
+	o.eventually("it is parked by itself", func() bool { return o.count(`parked WHERE reason = 'rejected'`) == 1 })
+	o.aws.Faults().Remove(never)
+	accept := o.refuse("bad")
+	held := o.commit(event("bad", 1), event("bad", 1))
+	others := o.untilParked(1)
+	o.settled()
+	o.received(total(others))
+	accept()
+
+	loading := o.lock(`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`)
+	o.exec(`UPDATE parked SET state = 'sending' WHERE reason = 'rejected'`)
+	o.waits("SELECT p.day, p.event_id%")
+	looking := o.lock(`LOCK TABLE parked_groups IN ACCESS EXCLUSIVE MODE`)
+	_, err := looking.Exec(o.ctx, `UPDATE parked_groups SET state = 'sending'`)
+	require.NoError(t, err)
+	o.waits("SELECT message_group, bool_or(whole)%")
+	require.NoError(t, looking.Commit(o.ctx))
+	looking = o.lock(`LOCK TABLE parked_groups IN ACCESS EXCLUSIVE MODE`)
+	o.waits("SELECT message_group, bool_or(whole)%") // the look before was taken in
+	require.NoError(t, looking.Commit(o.ctx))
+	ending := o.lock(`SELECT FROM parked_groups FOR UPDATE`)
+	require.NoError(t, loading.Commit(o.ctx))
+	require.Equal(t, alone, o.received(1)["bad"])
+	after := o.commit(event("bad", 1))
+	first := o.received(1)["bad"]
+	require.NoError(t, ending.Commit(o.ctx))
+	require.Equal(t, append(held, after...), append(first, o.received(2)["bad"]...))
+	o.released()
+}
+
+// lock begins a transaction that holds a lock until it ends.
+func (o *outbox) lock(sql string) pgx.Tx {
+	o.t.Helper()
+	tx, err := o.pool.Begin(o.ctx)
+	require.NoError(o.t, err)
+	o.t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(o.ctx)) })
+	_, err = tx.Exec(o.ctx, sql)
+	require.NoError(o.t, err)
+	return tx
+}
+
+// waits returns when a statement waits for a lock.
+func (o *outbox) waits(like string) {
+	o.t.Helper()
+	o.eventually("it waits: "+like, func() bool {
+		return o.count(`pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1`, like) > 0
+	})
 }
 
 // TestReleaseIsBounded: a parked group is released in pieces, of which one at a
