@@ -355,7 +355,7 @@ func (m *parkingModel) each(which func(*parkedRow) bool, do func(*parkedRow)) {
 	}
 }
 
-func (m *parkingModel) asked(context.Context) (all []asked, err error) {
+func (m *parkingModel) asked(context.Context, string) (all []asked, err error) {
 	m.visit("asked", false, func() {
 		for _, group := range []string{"0", "1", "2"} {
 			single := slices.ContainsFunc(m.rows, func(r *parkedRow) bool { return r.group == group && r.state == "sending" })

@@ -293,6 +293,21 @@ func TestReleaseOfWhatIsLost(t *testing.T) {
 	require.Equal(t, after, o.received(1)["bad"], "the group goes on")
 }
 
+// TestReleasesHaveTheirTurn: more groups are to be sent than can be at once, and the outbox
+// does not hold what was parked of all but one. That one goes all the same.
+func TestReleasesHaveTheirTurn(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.exec(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
+		SELECT (now() AT TIME ZONE 'UTC')::date, gen_random_uuid(), 'lost-' || i, 0, 'held', 'no' FROM generate_series(1, 50) i`)
+	o.exec(`INSERT INTO parked_groups (message_group, event_id, detail, failing_since, state)
+		SELECT message_group, event_id, 'no', now(), 'sending' FROM parked UNION ALL SELECT 'there', gen_random_uuid(), 'no', now(), 'sending'`)
+	there := o.commit(event("there", 1))
+	o.start()
+	require.Equal(t, there, o.received(1)["there"])
+	o.eventually("released", func() bool { return o.count(`parked_groups WHERE message_group = 'there'`) == 0 })
+}
+
 // day is that of a partition, from its name.
 func day(partition string) string { return partition[len(partition)-len("20060102"):] }
 

@@ -44,12 +44,13 @@ type pipeline struct {
 	published chan batchResult
 	recorded  chan recordResult
 
-	visits  int // questions to the database under way, beside the ledger's
-	visited chan func()
-	looking bool      // one of them asks what is to be released
-	lookAt  time.Time // when to ask that next
-	parking int       // groups that were parked and are not recorded as such yet
-	changes uint64    // to what such a question is answered
+	visits   int // questions to the database under way, beside the ledger's
+	visited  chan func()
+	looking  bool      // one of them asks what is to be released
+	lookAt   time.Time // when to ask that next
+	lookUpTo string    // the group that was begun with last
+	parking  int       // groups that were parked and are not recorded as such yet
+	changes  uint64    // to what such a question is answered
 
 	replays *replaying // nil where none are carried out
 
@@ -64,7 +65,7 @@ type pipeline struct {
 // books is the ledger, as the pipeline needs it.
 type books interface {
 	record(ctx context.Context, entries []*entry) error
-	asked(ctx context.Context) ([]asked, error)
+	asked(ctx context.Context, after string) ([]asked, error)
 	load(ctx context.Context, r *release, whole bool) (entries []*entry, more bool, err error)
 	endRelease(ctx context.Context, group string) error
 	nextReplay(ctx context.Context) (*replay, error)

@@ -40,7 +40,7 @@ func (w *writes) told() ([]int, []time.Time) {
 	return slices.Clone(w.entries), slices.Clone(w.at)
 }
 
-func (w *writes) asked(context.Context) ([]asked, error) { return nil, nil }
+func (w *writes) asked(context.Context, string) ([]asked, error) { return nil, nil }
 
 type acceptAll struct{}
 

@@ -28,9 +28,9 @@ func (p *pipeline) look(ctx context.Context, now time.Time) {
 		return
 	}
 	p.looking, p.lookAt = true, now.Add(lookEvery)
-	changes := p.changes
+	changes, after := p.changes, p.lookUpTo
 	p.visit(func() func() {
-		all, err := p.ledger.asked(ctx)
+		all, err := p.ledger.asked(ctx, after)
 		return func() {
 			p.looking = false
 			switch {
@@ -49,6 +49,7 @@ func (p *pipeline) look(ctx context.Context, now time.Time) {
 func (p *pipeline) beginReleases(ctx context.Context, all []asked) {
 	for _, a := range all {
 		if r := p.groups.ask(a.Group, a.Whole); r != nil {
+			p.lookUpTo = a.Group
 			p.advance(ctx, r)
 		}
 	}

@@ -60,7 +60,7 @@ func TestParkedByShards(t *testing.T) {
 		l := &ledger{pool: pool, shard: s}
 		parked, err := l.parkedGroups(t.Context())
 		require.NoError(t, err)
-		asked, err := l.asked(t.Context())
+		asked, err := l.asked(t.Context(), "")
 		require.NoError(t, err)
 		require.Len(t, asked, len(parked.parked))
 		for _, a := range asked {
