@@ -175,7 +175,6 @@ type chosenParked struct {
 	Day   time.Time
 	Event uuid.UUID
 	Group string
-	Seq   int64
 	Held  bool
 }
 
@@ -199,7 +198,7 @@ func (s ParkedSelection) choose(ctx context.Context, tx pgx.Tx, lost bool) (even
 	}); err != nil {
 		return nil, nil, err
 	}
-	rows, err = tx.Query(ctx, `SELECT day, event_id, message_group, seq, reason = 'held' FROM parked p
+	rows, err = tx.Query(ctx, `SELECT day, event_id, message_group, reason = 'held' FROM parked p
 		WHERE (state = 'parked' OR $4 AND state = 'sending' AND NOT EXISTS (SELECT FROM outbox o WHERE o.day = p.day AND o.id = p.event_id))
 		AND ($1 OR message_group = ANY($2) OR event_id = ANY($3)) ORDER BY place FOR UPDATE`, s.All, s.Groups, s.Events, lost)
 	if err != nil {

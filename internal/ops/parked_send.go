@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -47,12 +46,16 @@ func (p *Parked) Send(ctx context.Context, s ParkedSelection, dryRun bool) (Send
 	if err := s.Validate(); err != nil {
 		return report, fmt.Errorf("send what is parked: %w", err)
 	}
-	err := pgx.BeginFunc(ctx, p.db, func(tx pgx.Tx) error {
+	overtaken, err := p.overtaken(ctx, s)
+	if err != nil {
+		return report, fmt.Errorf("send what is parked: %w", err)
+	}
+	err = pgx.BeginFunc(ctx, p.db, func(tx pgx.Tx) error {
 		events, groups, err := s.choose(ctx, tx, false)
 		if err != nil {
 			return err
 		}
-		if err := p.plan(ctx, tx, s, events, groups, &report); err != nil || dryRun {
+		if err := report.plan(s, events, groups, overtaken); err != nil || dryRun {
 			return err
 		}
 		return p.ask(ctx, tx, &report)
@@ -68,18 +71,14 @@ func (p *Parked) Send(ctx context.Context, s ParkedSelection, dryRun bool) (Send
 	return report, nil
 }
 
-func (p *Parked) plan(ctx context.Context, tx pgx.Tx, s ParkedSelection, events []chosenParked, groups map[string]bool, report *SendReport) error {
-	overtaken, err := overtaken(ctx, tx, events)
-	if err != nil {
-		return err
-	}
+func (r *SendReport) plan(s ParkedSelection, events []chosenParked, groups map[string]bool, overtaken map[uuid.UUID]bool) error {
 	index := make(map[string]int)
 	group := func(name string) *SentGroup {
 		if _, ok := index[name]; !ok {
-			index[name] = len(report.Groups)
-			report.Groups = append(report.Groups, SentGroup{Group: name, Overtaken: []uuid.UUID{}, Events: []uuid.UUID{}})
+			index[name] = len(r.Groups)
+			r.Groups = append(r.Groups, SentGroup{Group: name, Overtaken: []uuid.UUID{}, Events: []uuid.UUID{}})
 		}
-		return &report.Groups[index[name]]
+		return &r.Groups[index[name]]
 	}
 	for _, e := range events {
 		if e.Held && len(s.Events) > 0 {
@@ -91,23 +90,23 @@ func (p *Parked) plan(ctx context.Context, tx pgx.Tx, s ParkedSelection, events 
 			g.Overtaken = append(g.Overtaken, e.Event)
 		}
 		if !e.Held {
-			report.events = append(report.events, e.Event)
+			r.events = append(r.events, e.Event)
 		}
 	}
 	for name := range groups {
 		if len(s.Events) == 0 {
 			group(name).Whole = true
-			report.groups = append(report.groups, name)
+			r.groups = append(r.groups, name)
 		}
 	}
 	for _, id := range s.Events {
 		if !slices.ContainsFunc(events, func(e chosenParked) bool { return e.Event == id }) {
-			report.Missing = append(report.Missing, id.String())
+			r.Missing = append(r.Missing, id.String())
 		}
 	}
 	for _, name := range s.Groups {
 		if _, ok := index[name]; !ok {
-			report.Missing = append(report.Missing, name)
+			r.Missing = append(r.Missing, name)
 		}
 	}
 	return nil
@@ -123,30 +122,20 @@ func (p *Parked) ask(ctx context.Context, tx pgx.Tx, report *SendReport) error {
 	return err
 }
 
-// overtaken finds the events that were parked by themselves and of whose group a
-// later one is published.
-func overtaken(ctx context.Context, tx pgx.Tx, events []chosenParked) (map[uuid.UUID]bool, error) {
-	var days []time.Time
-	var ids []uuid.UUID
-	var groups []string
-	var seqs []int64
-	for _, e := range events {
-		if !e.Held {
-			days, ids, groups, seqs = append(days, e.Day), append(ids, e.Event), append(groups, e.Group), append(seqs, e.Seq)
-		}
-	}
-	found := make(map[uuid.UUID]bool)
-	if len(ids) == 0 {
-		return found, nil
-	}
-	rows, err := tx.Query(ctx, `SELECT DISTINCT r.event_id
-		FROM unnest($1::date[], $2::uuid[], $3::text[], $4::bigint[]) AS r (day, event_id, message_group, seq)
-		JOIN outbox o ON o.day >= r.day AND o.message_group = r.message_group AND o.seq > r.seq
+// overtaken finds, of what is meant, the events that were parked by themselves and of
+// whose group a later one is published. It may read all of the outbox, and so locks
+// nothing: the relay would wait for it, and with the relay everybody.
+func (p *Parked) overtaken(ctx context.Context, s ParkedSelection) (map[uuid.UUID]bool, error) {
+	rows, err := p.db.Query(ctx, `WITH e AS MATERIALIZED (SELECT day, event_id, message_group, seq FROM parked
+			WHERE state = 'parked' AND reason <> 'held' AND ($1 OR message_group = ANY($2) OR event_id = ANY($3)))
+		SELECT DISTINCT e.event_id FROM e
+		JOIN outbox o ON o.day >= e.day AND o.message_group = e.message_group AND o.seq > e.seq
 		JOIN ledger l ON l.day = o.day AND l.event_id = o.id AND l.outcome = 'published'
-		WHERE o.day >= $5`, days, ids, groups, seqs, slices.MinFunc(days, time.Time.Compare))
+		WHERE o.day >= (SELECT min(day) FROM e)`, s.All, s.Groups, s.Events)
 	if err != nil {
 		return nil, err
 	}
+	found := make(map[uuid.UUID]bool)
 	var id uuid.UUID
 	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
 		found[id] = true

@@ -2,6 +2,7 @@ package ops_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
@@ -79,6 +80,33 @@ func TestSendParked(t *testing.T) {
 	require.ErrorContains(t, err, "being sent")
 	_, err = p.Skip(t.Context(), ops.ParkedSelection{Events: []uuid.UUID{h}}, "x")
 	require.ErrorIs(t, err, ops.ErrNotParked, "it is being sent")
+}
+
+// TestSendReadsBeforeItLocks: which events are overtaken is read while nothing is locked,
+// because the relay that writes of the same events waits for a lock.
+func TestSendReadsBeforeItLocks(t *testing.T) {
+	w, p, _, _ := parked(t)
+	reading, err := w.owner.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = reading.Rollback(t.Context()) }()
+	_, err = reading.Exec(t.Context(), `LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := p.Send(t.Context(), ops.ParkedSelection{All: true}, true)
+		sent <- err
+	}()
+	require.Eventually(t, func() bool {
+		var waits bool
+		require.NoError(t, w.owner.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits))
+		return waits
+	}, patience, 2*time.Millisecond)
+	for _, table := range []string{"parked_groups", "parked"} {
+		_, err = w.owner.Exec(t.Context(), `SELECT FROM `+table+` FOR UPDATE NOWAIT`)
+		require.NoError(t, err)
+	}
+	require.NoError(t, reading.Rollback(t.Context()))
+	require.NoError(t, <-sent)
 }
 
 // TestSkipParked: a group stays parked until the last held event is skipped.
