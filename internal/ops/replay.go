@@ -176,12 +176,19 @@ func (r *Replays) Cancel(ctx context.Context, id uuid.UUID) (ReplayState, error)
 // Resume has a cancelled replay go on from where it was. One that is under way goes
 // on by itself, and one that is done has nothing left.
 func (r *Replays) Resume(ctx context.Context, id uuid.UUID) (ReplayState, error) {
-	tag, err := r.cfg.DB.Exec(ctx, `UPDATE replays SET state = 'waiting', resumed_by = $2, ended_at = NULL WHERE id = $1 AND state = 'cancelled'`, id, r.cfg.By)
+	// What a replay has left is forgotten in the end (restock maintain). The relay would look
+	// for it for ever, and all replays behind it would wait.
+	tag, err := r.cfg.DB.Exec(ctx, `UPDATE replays r SET state = 'waiting', resumed_by = $2, ended_at = NULL WHERE id = $1 AND state = 'cancelled'
+		AND EXISTS (SELECT FROM replay_items i WHERE i.replay_id = r.id AND i.place = r.done + 1)`, id, r.cfg.By)
 	if err != nil {
 		return ReplayState{}, fmt.Errorf("resume replay %s: %w", id, err)
 	}
-	if tag.RowsAffected() > 0 {
+	s, err := r.State(ctx, id)
+	switch {
+	case err == nil && tag.RowsAffected() > 0:
 		r.cfg.Logger.Info().Stringer("replay_id", id).Str("by", r.cfg.By).Msg("replay resumed")
+	case err == nil && s.State == "cancelled":
+		err = refuse("replay %s was cancelled so long ago that the events which it had left are forgotten: ask for a new one", id)
 	}
-	return r.State(ctx, id)
+	return s, err
 }

@@ -261,6 +261,14 @@ func TestReplayAudit(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"waiting", "me", "me"}, []string{resumed.State, resumed.CancelledBy, resumed.ResumedBy})
 	require.Zero(t, resumed.Ahead, "it has its turn back")
+
+	_, err = w.replays.Cancel(t.Context(), *first.ID)
+	require.NoError(t, err)
+	_, err = w.owner.Exec(t.Context(), `DELETE FROM replay_items WHERE replay_id = $1`, *first.ID) // as restock maintain does in the end
+	require.NoError(t, err)
+	forgotten, err := w.replays.Resume(t.Context(), *first.ID)
+	require.ErrorContains(t, err, "forgotten: ask for a new one")
+	require.Equal(t, "cancelled", forgotten.State, "it is in nobody's way")
 	for _, do := range []func() error{
 		func() error { _, err := w.replays.State(t.Context(), ids[0]); return err },
 		func() error { _, err := w.replays.Cancel(t.Context(), ids[0]); return err },
