@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -25,7 +26,7 @@ func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 // SNS. A walsender is a synchronous standby if the list names its application.
 // https://www.postgresql.org/docs/15/runtime-config-replication.html#GUC-SYNCHRONOUS-STANDBY-NAMES
 func checkStandbyNames(names, application string) error {
-	listed := strings.FieldsFunc(names, func(r rune) bool { return strings.ContainsRune(`,() "`, r) })
+	listed := strings.FieldsFunc(names, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`,()"`, r) })
 	for _, name := range listed {
 		if name == "*" || strings.EqualFold(name, application) {
 			return refusal("synchronous_standby_names = '%s' names the relay (%s), so every commit would wait for SNS: "+

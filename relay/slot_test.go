@@ -25,3 +25,15 @@ func TestWhatIsNotVisibleIsNamed(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.NoError(t, awaitVisible(t.Context(), conn.Conn(), "s", slotTimeout))
 }
+
+// TestStandbyNames: the relay is found wherever the list names it, and however that is
+// laid out.
+func TestStandbyNames(t *testing.T) {
+	t.Parallel()
+	for _, names := range []string{"shop", "elsewhere, Shop", "elsewhere,\tshop", `ANY 1 ("elsewhere","shop")`, "FIRST 1 (elsewhere,\n\tshop\n)", "*"} {
+		require.ErrorAs(t, checkStandbyNames(names, "shop"), new(*RefusedError), names)
+	}
+	for _, names := range []string{"", "elsewhere", "FIRST 1 (shop_2, shop2)"} {
+		require.NoError(t, checkStandbyNames(names, "shop"), names)
+	}
+}
