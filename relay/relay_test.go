@@ -280,6 +280,24 @@ func TestStandbyCutOff(t *testing.T) {
 	require.Equal(t, want, o.received(2))
 }
 
+// TestPublicationOfAnyName: the publication may have any name that Postgres takes.
+func TestPublicationOfAnyName(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.dropSlot()
+	o.exec(`DELETE FROM watermarks`)
+	const name = `The Shop's, "all"`
+	o.exec("CREATE PUBLICATION " + pgx.Identifier{name}.Sanitize() + " FOR TABLE outbox WITH (publish = 'insert', publish_via_partition_root)")
+	made, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, name, relay.RefuseExisting, time.Minute)
+	require.NoError(t, err)
+	require.True(t, made)
+	o.start(func(c *relay.Config) { c.Publication = name })
+	want := o.each(4, "a", "b")
+	require.Equal(t, want, o.received(4))
+	o.settled()
+	o.confirmedUpToNow()
+}
+
 // TestForeignMessages: logical messages of others are skipped and counted.
 func TestForeignMessages(t *testing.T) {
 	t.Parallel()

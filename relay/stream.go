@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -91,8 +93,10 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, cfg Config, l *ledger
 	if err := l.begin(ctx, f.slot.confirmed, f.publication); err != nil {
 		return err
 	}
+	// A list of identifiers in a string: unquoted, its names are folded to lower case.
+	publications := strings.ReplaceAll(pgx.Identifier{cfg.Publication}.Sanitize(), "'", "''")
 	err := pglogrepl.StartReplication(ctx, conn, cfg.Slot, f.slot.confirmed, pglogrepl.StartReplicationOptions{
-		PluginArgs: []string{"proto_version '1'", "messages 'true'", fmt.Sprintf("publication_names '%s'", cfg.Publication)},
+		PluginArgs: []string{"proto_version '1'", "messages 'true'", "publication_names '" + publications + "'"},
 	})
 	if err != nil {
 		return fmt.Errorf("start replication on slot %s: %w", cfg.Slot, err)
