@@ -145,11 +145,6 @@ func statusOf(err error) int {
 // https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html#API_SendEmail_Errors
 // https://docs.aws.amazon.com/ses/latest/APIReference-V2/CommonErrors.html
 var (
-	// too fast, for the account as a whole
-	sesThrottled = []string{
-		"TooManyRequestsException", "ThrottlingException", "Throttling", "Throttled", "RequestThrottled",
-		"RequestLimitExceeded", "SlowDown",
-	}
 	// the account, its identities, its configuration set or our key: somebody has to
 	// mend it, and then every mail goes
 	sesHeld = []string{
@@ -181,7 +176,7 @@ func sesMeaning(err error, wrote bool) error {
 		return Unavailable(err)
 	case api == nil && !slices.Contains(statusesOfPages, status):
 		return Uncertain(err)
-	case slices.Contains(sesThrottled, code) || status == http.StatusTooManyRequests:
+	case awshttp.Throttled(code) && !slices.Contains(sesHeld, code) || status == http.StatusTooManyRequests:
 		// The quota of a day comes with the same code as that of a second.
 		if strings.Contains(text, "quota") {
 			return onHold(err)

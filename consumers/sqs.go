@@ -15,6 +15,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 
+	"github.com/restock-dev/restock/internal/awshttp"
 	"github.com/restock-dev/restock/schema"
 )
 
@@ -214,7 +215,7 @@ func (e *entryError) Error() string { return e.code + ": " + e.message }
 // visible again, or gone. To be too fast is called a fault of the sender as well.
 func stale(err error) bool {
 	var e *entryError
-	return errors.As(err, &e) && e.ours && !strings.Contains(strings.ToLower(e.code), "throttl")
+	return errors.As(err, &e) && e.ours && !awshttp.Throttled(e.code)
 }
 
 func entryErrors(batch []*held, failed []types.BatchResultErrorEntry) map[*held]error {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/smithy-go"
@@ -169,17 +168,10 @@ func snsResults(n int, out *sns.PublishBatchOutput) []Result {
 		set(bad.Id, Result{
 			Err:       fmt.Errorf("%s: %s", code, message),
 			Permanent: bad.SenderFault && forContent(code, message),
-			Throttled: throttles(code),
+			Throttled: awshttp.Throttled(code),
 		})
 	}
 	return results
-}
-
-// throttles tells whether an error asks for less. SNS names its own so, and those of KMS;
-// the others are what the SDK's retries go by.
-func throttles(code string) bool {
-	_, known := retry.DefaultThrottleErrorCodes[code]
-	return known || strings.Contains(code, "Throttl")
 }
 
 // rejections are the errors by which SNS refuses a request, or an entry of one, for

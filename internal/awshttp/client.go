@@ -1,6 +1,7 @@
 // Package awshttp is the HTTP client that every client of the AWS SDK uses:
 // bounded, with enough idle connections for the calls that are made at once, and
-// safe against an answer that comes early.
+// safe against an answer that comes early. It also knows the codes by which any
+// service asks for less.
 //
 // # Why not the SDK's own
 //
