@@ -33,8 +33,10 @@ func (r *parkedRows) add(e *entry) {
 }
 
 // queueParked adds the events that are parked for the first time, in their order. What
-// the ledger holds already is left alone: another relay has dealt with it. A group of
-// which something is held has its row, without which nobody could send it.
+// the ledger holds already is left alone: another relay has dealt with it. So is what was
+// parked before, of which a ledger that was lost does not know: it waits still, or was sent
+// or skipped. A group of which something is held has its row, without which nobody could
+// send it.
 func queueParked(batch *pgx.Batch, entries []*entry) {
 	var r parkedRows
 	for _, e := range entries {
@@ -49,7 +51,7 @@ func queueParked(batch *pgx.Batch, entries []*entry) {
 				ON CONFLICT DO NOTHING RETURNING day, event_id),
 			p AS (INSERT INTO parked (day, event_id, message_group, seq, reason, detail)
 				SELECT day, event_id, message_group, seq, reason, detail FROM r JOIN l USING (day, event_id) ORDER BY n
-				RETURNING message_group, event_id, detail, reason, place)
+				ON CONFLICT (day, event_id) DO NOTHING RETURNING message_group, event_id, detail, reason, place)
 			INSERT INTO parked_groups (message_group, event_id, detail, failing_since)
 			SELECT DISTINCT ON (message_group) message_group, event_id, detail, now() FROM p WHERE reason = 'held'
 			ORDER BY message_group, place ON CONFLICT DO NOTHING`,

@@ -189,7 +189,8 @@ func settleExisting(ctx context.Context, conn *pgx.Conn, slot string, existing E
 	_, err = conn.Exec(ctx, `WITH rows AS (SELECT day, id, message_group, seq FROM outbox),
 		skipped AS (INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'parked' FROM rows)
 		INSERT INTO parked (day, event_id, message_group, seq, reason, detail, state, asked_by, asked_at, resolved_at)
-		SELECT day, id, message_group, seq, 'existing', 'committed before slot ' || $1::text || ' was made', 'skipped', current_user, now(), now() FROM rows`, slot)
+		SELECT day, id, message_group, seq, 'existing', 'committed before slot ' || $1::text || ' was made', 'skipped', current_user, now(), now() FROM rows
+		ON CONFLICT (day, event_id) DO NOTHING`, slot)
 	if err != nil {
 		return fmt.Errorf("skip the events that are there: %w", err)
 	}

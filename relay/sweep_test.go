@@ -18,6 +18,7 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
 )
@@ -305,6 +306,41 @@ func TestNothingToCompareWith(t *testing.T) {
 	o.exec(`TRUNCATE ledger`)
 	require.NoError(t, create(relay.PublishExisting))
 	o.heals("restock migrate made the slot", want)
+}
+
+// TestParkedBeforeTheLedgerWasLost: what was parked is not in the ledger any more, so all
+// of it is tried again. What is refused once more stays as it was, and holds nothing up.
+func TestParkedBeforeTheLedgerWasLost(t *testing.T) {
+	t.Parallel()
+	for _, existing := range []relay.Existing{relay.PublishExisting, relay.SkipExisting} {
+		o := newOutbox(t)
+		o.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Service: "sns", Group: "bad", Code: "InvalidParameter", SenderFault: true})
+		r := o.start()
+		bad := o.commit(event("bad", 1), event("bad", 1))
+		good := o.commit(event("good", 1))
+		o.received(1)
+		o.settled()
+		require.NoError(t, r.stop())
+		o.forgetRepeats()
+		_, err := o.operator().Skip(o.ctx, ops.ParkedSelection{Events: bad[:1]}, "nobody needs it")
+		require.NoError(t, err)
+
+		o.dropSlot()
+		o.exec(`TRUNCATE ledger`)
+		_, err = relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, existing, time.Minute)
+		require.NoError(t, err)
+		o.start()
+		if existing == relay.SkipExisting {
+			good = nil
+		}
+		good = append(good, o.commit(event("good", 1))...)
+		require.Equal(t, good, o.received(len(good))["good"])
+		o.settled()
+		o.confirmedUpToNow()
+		for i, state := range []string{"skipped", "parked"} {
+			require.Equal(t, 1, o.count(`parked WHERE event_id = $1 AND state = $2 AND reason = 'rejected'`, bad[i], state))
+		}
+	}
 }
 
 // TestSweptInTheOrderOfSeq: a transaction that began before midnight may take its
