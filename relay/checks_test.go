@@ -136,6 +136,27 @@ func TestSlotCreationWaitsForWhoRefuses(t *testing.T) {
 	require.Equal(t, 1, o.count(`pg_replication_slots WHERE slot_name = $1`, o.slot))
 }
 
+// TestSlotOfAnotherTable: what CreateSlot asks of an outbox it asks of the one that is
+// published, whatever its name is, and what is in it before the slot is published.
+func TestSlotOfAnotherTable(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	before := o.each(2, "a")
+	o.dropSlot()
+	o.exec(`CREATE SCHEMA shop; ALTER TABLE outbox SET SCHEMA shop; ALTER TABLE shop.outbox RENAME TO "our events"; ALTER TABLE shop."our events" DROP COLUMN created_at CASCADE`)
+	o.exec(`GRANT USAGE ON SCHEMA shop TO restock_relay; CREATE TABLE outbox ()`)
+	create := func(existing relay.Existing) error {
+		_, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, existing, time.Minute)
+		return err
+	}
+	var there *relay.ExistingError
+	require.ErrorAs(t, create(relay.RefuseExisting), &there)
+	require.Equal(t, 2, there.Events)
+	require.NoError(t, create(relay.PublishExisting))
+	o.start()
+	require.Equal(t, before, o.received(2))
+}
+
 // TestSlotCreationNamesWhatBlocksIt: a transaction that has written and stays
 // open keeps a slot from being made; the error says which.
 func TestSlotCreationNamesWhatBlocksIt(t *testing.T) {

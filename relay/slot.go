@@ -84,7 +84,7 @@ func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Exist
 	if err != nil {
 		return false, err
 	}
-	if err := settleExisting(ctx, conn, slot, existing); err != nil {
+	if err := settleExisting(ctx, conn, slot, p.table, existing); err != nil {
 		return false, err
 	}
 	// Rows may come before the slot is there, so the sweep is due before it, and is
@@ -101,7 +101,7 @@ func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Exist
 	if err := awaitVisible(ctx, conn, slot, timeout); err != nil {
 		return true, err
 	}
-	_, err = conn.Exec(ctx, `UPDATE watermarks SET sweep = NULL WHERE slot = $1 AND NOT EXISTS (SELECT FROM outbox)`, slot)
+	_, err = conn.Exec(ctx, `UPDATE watermarks SET sweep = NULL WHERE slot = $1 AND NOT EXISTS (SELECT FROM `+p.table.Sanitize()+`)`, slot)
 	if err != nil {
 		return true, fmt.Errorf("create slot %s: %w", slot, err)
 	}
@@ -156,17 +156,25 @@ func MissingSlot(ctx context.Context, conn *pgx.Conn, slot string) (string, erro
 }
 
 // Unsettled is an *ExistingError where CreateSlot asks what becomes of the events that
-// are there. Before the first migration there are none.
+// are in the table outbox. Before the first migration there are none.
 func Unsettled(ctx context.Context, conn *pgx.Conn, slot string) error {
 	var there bool
 	err := conn.QueryRow(ctx, `SELECT to_regclass('outbox') IS NOT NULL AND to_regclass('ledger') IS NOT NULL`).Scan(&there)
-	if err == nil && !there {
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for the outbox: %w", err)
+	case !there:
 		return nil
 	}
+	return unsettled(ctx, conn, slot, pgx.Identifier{"outbox"})
+}
+
+func unsettled(ctx context.Context, conn *pgx.Conn, slot string, table pgx.Identifier) error {
 	var events int
 	var oldest time.Time
+	at, err := committedAt(ctx, conn, table)
 	if err == nil {
-		err = conn.QueryRow(ctx, `SELECT count(*), coalesce(min(created_at), now()) FROM outbox WHERE NOT EXISTS (SELECT FROM ledger)`).Scan(&events, &oldest)
+		err = conn.QueryRow(ctx, `SELECT count(*), coalesce(min(`+at+`), now()) FROM `+table.Sanitize()+` o WHERE NOT EXISTS (SELECT FROM ledger)`).Scan(&events, &oldest)
 	}
 	switch {
 	case err != nil:
@@ -178,15 +186,15 @@ func Unsettled(ctx context.Context, conn *pgx.Conn, slot string) error {
 }
 
 // settleExisting deals with what is in the outbox while the ledger is empty.
-func settleExisting(ctx context.Context, conn *pgx.Conn, slot string, existing Existing) error {
-	err := Unsettled(ctx, conn, slot)
+func settleExisting(ctx context.Context, conn *pgx.Conn, slot string, table pgx.Identifier, existing Existing) error {
+	err := unsettled(ctx, conn, slot, table)
 	switch {
 	case !errors.As(err, new(*ExistingError)) || existing == RefuseExisting:
 		return err
 	case existing == PublishExisting:
 		return nil
 	}
-	_, err = conn.Exec(ctx, `WITH rows AS (SELECT day, id, message_group, seq FROM outbox),
+	_, err = conn.Exec(ctx, `WITH rows AS (SELECT day, id, message_group, seq FROM `+table.Sanitize()+`),
 		skipped AS (INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'parked' FROM rows)
 		INSERT INTO parked (day, event_id, message_group, seq, reason, detail, state, asked_by, asked_at, resolved_at)
 		SELECT day, id, message_group, seq, 'existing', 'committed before slot ' || $1::text || ' was made', 'skipped', current_user, now(), now() FROM rows

@@ -92,15 +92,9 @@ func (s *sweep) open(ctx context.Context, tx pgx.Tx) (upTo pglogrepl.LSN, err er
 	if err := tx.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&upTo); err != nil {
 		return 0, err
 	}
-	at := "o.created_at"
-	var timed bool
-	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1::regclass AND attname = 'created_at' AND NOT attisdropped)`,
-		s.table.Sanitize()).Scan(&timed)
+	at, err := committedAt(ctx, tx, s.table)
 	if err != nil {
 		return 0, err
-	}
-	if !timed { // a table of somebody else's, who has no use for it
-		at = "o.day::timestamp AT TIME ZONE 'UTC'"
 	}
 	within := ""
 	if !s.shard.whole() { // rows from before there were buckets have none
@@ -113,6 +107,19 @@ func (s *sweep) open(ctx context.Context, tx pgx.Tx) (upTo pglogrepl.LSN, err er
 			count(*) OVER (), extract(epoch FROM clock_timestamp() - min(`+at+`) OVER ())::float8
 		FROM `+s.table.Sanitize()+` o WHERE `+within+`NOT EXISTS (SELECT FROM ledger l WHERE l.day = o.day AND l.event_id = o.id) ORDER BY o.seq`)
 	return upTo, err
+}
+
+// committedAt is when a row o of the table was committed, in SQL.
+func committedAt(ctx context.Context, db querier, table pgx.Identifier) (string, error) {
+	rows, err := db.Query(ctx, `SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1::regclass AND attname = 'created_at' AND NOT attisdropped)`, table.Sanitize())
+	if err != nil {
+		return "", err
+	}
+	timed, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+	if !timed { // a table of somebody else's, who has no use for it
+		return "o.day::timestamp AT TIME ZONE 'UTC'", err
+	}
+	return "o.created_at", err
 }
 
 // missingKey is a row's key and size. Each has the count and the age of all.
