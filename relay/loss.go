@@ -164,16 +164,18 @@ func (f found) because(reason string) string {
 	return reason
 }
 
-// staleError is WAL that this slot can never bring: rows from when the table had not
-// the columns that the relay needs. A slot decodes with the catalog of its own past,
-// and what was wrong then is not mended by what is right now.
+// staleError is WAL that this slot can never bring: from when the table had not the
+// columns that the relay needs, or the publication had another name. A slot decodes with
+// the catalog of its own past, and what was wrong then is not mended by what is right now.
 type staleError struct{ error }
 
 func (e *staleError) Unwrap() error { return e.error }
 
-// asStale recognizes it in what the decoder says.
+// asStale recognizes it in what the decoder says, or the server: that there is no such
+// publication, which is asked for before a session and was there.
 func asStale(err error) error {
-	if errors.As(err, new(*RefusedError)) {
+	var pg *pgconn.PgError
+	if errors.As(err, new(*RefusedError)) || errors.As(err, &pg) && pg.Code == "42704" {
 		return &staleError{err}
 	}
 	return err

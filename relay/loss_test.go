@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -107,6 +108,7 @@ func TestAsStale(t *testing.T) {
 	t.Parallel()
 	var stale *staleError
 	require.ErrorAs(t, asStale(refusal("no column")), &stale)
+	require.ErrorAs(t, asStale(&pgconn.PgError{Code: "42704"}), &stale)
 	other := errors.New("other")
 	require.Equal(t, other, asStale(other))
 }

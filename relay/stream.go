@@ -202,7 +202,7 @@ func (s *stream) handle(ctx context.Context, message pgproto3.BackendMessage) er
 	case *pgproto3.CopyData:
 		return s.copyData(ctx, m.Data)
 	case *pgproto3.ErrorResponse:
-		return fmt.Errorf("read the stream: %w", pgconn.ErrorResponseToPgError(m))
+		return asStale(fmt.Errorf("read the stream: %w", pgconn.ErrorResponseToPgError(m)))
 	case *pgproto3.CopyDone:
 		return errors.New("read the stream: the server ended it")
 	default:
