@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,4 +47,23 @@ func waitForBytes(conn net.Conn, n int) error {
 		return err
 	}
 	return errors.Join(failed, reset)
+}
+
+// giveUpAfter has the system end a connection when what was sent on it has not been
+// acknowledged for so long. By itself it tries for a quarter of an hour.
+// https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
+func giveUpAfter(conn net.Conn, within time.Duration) error {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil // a Unix socket has nothing on its way that could be cut off
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(within.Milliseconds()))
+	})
+	return errors.Join(err, failed)
 }

@@ -51,6 +51,11 @@ func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, *gatherer, err
 		if err != nil {
 			return nil, err
 		}
+		// Silence says nothing: the server may decode for long. But it takes our statuses.
+		if err := giveUpAfter(conn, cfg.SenderTimeout); err != nil {
+			conn.Close()
+			return nil, err
+		}
 		g = newGatherer(conn)
 		return g, nil
 	}
