@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -360,11 +361,12 @@ func TestReleaseIsWidened(t *testing.T) {
 	require.NoError(t, looking.Commit(o.ctx))
 	ending := o.lock(`SELECT FROM parked_groups FOR UPDATE`)
 	require.NoError(t, loading.Commit(o.ctx))
-	require.Equal(t, alone, o.received(1)["bad"])
+	got := o.received(1)["bad"]
 	after := o.commit(event("bad", 1))
-	first := o.received(1)["bad"]
+	got = append(got, o.received(max(0, 2-len(got)))["bad"]...)
 	require.NoError(t, ending.Commit(o.ctx))
-	require.Equal(t, append(held, after...), append(first, o.received(2)["bad"]...))
+	got = append(got, o.received(4-len(got))["bad"]...)
+	require.Equal(t, slices.Concat(alone, held, after), got)
 	o.released()
 }
 
