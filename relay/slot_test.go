@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/schema"
 )
 
 // TestWhatIsNotVisibleIsNamed: who is waited for until all that is committed is visible.
@@ -36,4 +39,24 @@ func TestStandbyNames(t *testing.T) {
 	for _, names := range []string{"", "elsewhere", "FIRST 1 (shop_2, shop2)"} {
 		require.NoError(t, checkStandbyNames(names, "shop"), names)
 	}
+}
+
+// TestSweepTakesItsTime: the transaction of a sweep, which waits for the publisher, has no
+// time-out, whatever the role or the database has.
+func TestSweepTakesItsTime(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t)
+	tx, err := l.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	const timeouts = `SELECT count(*) FROM pg_settings WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`
+	rows, err := tx.Query(t.Context(), timeouts+` AND set_config(name, '1h', true) <> ''`)
+	require.NoError(t, err)
+	known, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+	require.NoError(t, err)
+	_, err = (&sweep{table: l.table, shard: Shard{Last: schema.Buckets - 1}}).open(t.Context(), tx)
+	require.NoError(t, err)
+	var off int
+	require.NoError(t, tx.QueryRow(t.Context(), timeouts+` AND setting = '0'`).Scan(&off))
+	require.Equal(t, known, off)
 }

@@ -88,8 +88,10 @@ func (s *sweep) open(ctx context.Context, tx pgx.Tx) (upTo pglogrepl.LSN, err er
 			return 0, err
 		}
 	}
-	// The first query takes the snapshot, and evaluates the function after that.
-	if err := tx.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&upTo); err != nil {
+	// The first query takes the snapshot, and evaluates the function after that. One more
+	// time-out is known from Postgres 17 on.
+	if err := tx.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text,
+		(SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout')`).Scan(&upTo, nil); err != nil {
 		return 0, err
 	}
 	at, err := committedAt(ctx, tx, s.table)
