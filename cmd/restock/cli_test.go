@@ -135,6 +135,29 @@ func TestCannotBegin(t *testing.T) {
 	}
 }
 
+// TestNotFit: a database without the tables or the rights is one that a command cannot
+// begin on, with the mend, and not the answer that it gives where there is no such thing.
+func TestNotFit(t *testing.T) {
+	t.Parallel()
+	empty := emptyDatabase(t).DSN
+	db, _ := migratedDatabase(t)
+	for name, c := range map[string]struct{ dsn, want string }{
+		"not migrated": {empty, "restock migrate"},
+		"no right":     {db.DSN + "&options=-c%20role%3Drestock_api", "connect as the role"},
+	} {
+		for _, command := range []string{"trace --alone 01a221df-56fe-7379-942e-e4c8bd05bd1f", "replay list", "replay show 01a221df-56fe-7379-942e-e4c8bd05bd1f",
+			"parked list", "parked send --all", "shards 1"} {
+			t.Run(name+", "+command, func(t *testing.T) {
+				t.Parallel()
+				code, _, errs := restock(t, nil, append(strings.Fields(command), "--database-url", c.dsn)...)
+				require.Equal(t, 2, code, errs)
+				require.Contains(t, errs, c.want)
+				require.Regexp(t, `^restock: [^\n]+\n$`, errs, "one line")
+			})
+		}
+	}
+}
+
 // TestStoppedIsNotDone: a command that is told to stop before its end did not do what it
 // was asked to, and whoever waits for its end must not take it for done.
 func TestStoppedIsNotDone(t *testing.T) {

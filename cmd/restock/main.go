@@ -20,6 +20,7 @@ import (
 	_ "time/tzdata" // where the system has no time zones, as in a container of this program alone
 
 	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "golang.org/x/crypto/x509roots/fallback" // nor certificate authorities
 
 	"github.com/restock-dev/restock/internal/localpg"
@@ -115,6 +116,9 @@ func fail(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
+	if mend := unfit(err); mend != "" {
+		err = &setupError{fmt.Errorf("%w: %s", err, mend)}
+	}
 	fmt.Fprintln(stderr, "restock:", strings.Join(strings.Fields(err.Error()), " "))
 	var setup *setupError
 	var refused *relay.RefusedError
@@ -123,4 +127,21 @@ func fail(stderr io.Writer, err error) int {
 		return 2
 	}
 	return 1
+}
+
+// unfit is what mends a database that lacks what a command needs, nothing where err is of
+// something else. It is no answer to what was asked: whoever is told that there is no such
+// event goes on, and must not be told so by a database that nobody migrated.
+func unfit(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return ""
+	}
+	switch pg.Code {
+	case "42P01", "42703", "42883": // no such table, column, function
+		return "the database is not migrated, or is another one: restock migrate, as its owner"
+	case "42501": // no right
+		return "connect as the role that the command takes; restock doctor says what it lacks"
+	}
+	return ""
 }
