@@ -82,6 +82,27 @@ func TestDemoStaysUpUntilItIsStopped(t *testing.T) {
 	require.Zero(t, demo.cmd.ProcessState.ExitCode(), demo.log.tail())
 }
 
+// TestDemoEndsWithItsPostgres: a demo whose server was killed says so and ends, and the
+// next one has the shop.
+func TestDemoEndsWithItsPostgres(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	demo := launch(t, nil, anywhere(dir)...)
+	conn, err := pgx.Connect(t.Context(), demo.endpoints["postgres"])
+	require.NoError(t, err)
+	var postmaster int
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)::int`).Scan(&postmaster))
+	require.NoError(t, conn.Close(t.Context()))
+	require.NoError(t, syscall.Kill(postmaster, syscall.SIGKILL))
+	_ = demo.cmd.Wait()
+	require.Equal(t, 1, demo.cmd.ProcessState.ExitCode())
+	require.Contains(t, demo.log.tail(), "restock: the local Postgres has ended")
+
+	demo.args = anywhere(dir, "--keep")
+	demo.start()
+	require.Zero(t, demo.stop(), demo.log.tail())
+}
+
 // TestCannotBegin: one clear line, and exit code 2.
 func TestCannotBegin(t *testing.T) {
 	t.Parallel()

@@ -73,6 +73,7 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 			return err
 		}
 	}
+	d.parts = append(d.parts, d.watchPostgres)
 	if c.Once {
 		d.parts = append(d.parts, d.story)
 		if err := service.Run(inv, d.parts...); err != nil || inv.Err() == nil {

@@ -69,6 +69,17 @@ func (d *demo) startPostgres() error {
 	return nil
 }
 
+// watchPostgres ends with the server: nobody starts it again, and without it the demo
+// would only say for ever that it cannot be reached.
+func (d *demo) watchPostgres(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.pg.Done():
+		return fmt.Errorf("the local Postgres has ended, its log is %s: start the demo again, with --keep on the same shop", d.pg.LogFile())
+	}
+}
+
 // makeDatabase makes a database, fresh unless it is to be kept, with its slot.
 func (d *demo) makeDatabase(name string, migrate func(context.Context, string) ([]string, error)) error {
 	conn, err := pgx.Connect(d.inv, d.pg.DSN("postgres"))
