@@ -25,8 +25,12 @@ type databaseFlag struct {
 	DatabasePassword string `env:"RESTOCK_DATABASE_PASSWORD" placeholder:"PASSWORD" help:"Its password, where that is kept apart from it, as a managed service does. Best given by the environment."`
 }
 
-// AfterApply is called by kong.
+// AfterApply is called by kong, which takes a variable that is empty for one that is set.
+// Postgres's client would look for some database by itself then.
 func (f *databaseFlag) AfterApply() (err error) {
+	if f.DatabaseURL == "" {
+		return missing("--database-url", "RESTOCK_DATABASE_URL")
+	}
 	f.DatabaseURL, err = withPassword(f.DatabaseURL, f.DatabasePassword)
 	return err
 }
