@@ -103,6 +103,17 @@ func TestShow(t *testing.T) {
 	w.requireDead(4)
 }
 
+// TestShowWhatIsGone: the inbox goes on saying dead of what was purged, or expired. No
+// queue has it, so it is not said to wait in one, where no redrive would find it.
+func TestShowWhatIsGone(t *testing.T) {
+	w := setup(t)
+	id := w.die(1, 2)["G00"][1]
+	_, err := w.dlq.Purge(t.Context(), "factory", "factory")
+	require.NoError(t, err)
+	_, err = w.dlq.Show(t.Context(), id)
+	require.ErrorIs(t, err, ops.ErrNotDead)
+}
+
 func TestRedriveKeepsOrder(t *testing.T) {
 	w := setup(t)
 	want := w.die(30, 17) // more of a group than the queue shows

@@ -76,6 +76,7 @@ func (d *DLQ) show(ctx context.Context, c *consumer, event uuid.UUID) ([]Dossier
 		if all, err = c.showHidden(ctx, event); err != nil {
 			return nil, err
 		}
+		all = slices.DeleteFunc(all, func(e Dossier) bool { return !w.mayHide(e.Group) })
 	}
 	for i := range all {
 		e := &all[i]
@@ -94,6 +95,13 @@ func (d *DLQ) show(ctx context.Context, c *consumer, event uuid.UUID) ([]Dossier
 		}
 	}
 	return all, nil
+}
+
+// mayHide tells whether a queue may have a message of the group that it did not show:
+// what nothing stands in front of, and nobody holds, was purged, or expired.
+func (w *walk) mayHide(group string) bool {
+	return slices.ContainsFunc(w.letters, func(l *letter) bool { return l.group == group }) ||
+		slices.ContainsFunc(w.counts, func(n QueueCount) bool { return n.Held > 0 })
 }
 
 // showHidden tells what the databases know of a dead event that no queue showed.
