@@ -133,6 +133,7 @@ func TestCannotBegin(t *testing.T) {
 		"api, empty URL":               {[]string{"api", "--callback-secrets", "0123456789abcdef", "--database-url", ""}, "set --database-url or RESTOCK_DATABASE_URL"},
 		"shards, empty URL":            {[]string{"shards", "1", "--database-url", ""}, "set --database-url or RESTOCK_DATABASE_URL"},
 		"replenishments, empty URL":    {[]string{"replenishments", "list", "--database-url", ""}, "set --database-url or RESTOCK_DATABASE_URL"},
+		"reconcile, JSON of metrics":   {append([]string{"reconcile", "--every", "1m", "--json"}, db...), "--every and --json can't be used together"},
 		"relay, no ARN":                {append([]string{"relay"}, db...), "topic-arn"},
 		"relay, no topic":              {append([]string{"relay", "--topic-arn", "x"}, db...), "not the ARN of a FIFO topic"},
 		"relay, no db":                 {append(append([]string{"relay"}, db...), arn...), "the database cannot be reached"},

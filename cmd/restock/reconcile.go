@@ -24,8 +24,8 @@ type reconcileCommand struct {
 	Grace time.Duration `default:"15m" env:"RESTOCK_RECONCILE_GRACE" help:"How long an event may take to be published, and from there to be received, before it is missing."`
 	Stale time.Duration `default:"24h" help:"How long nothing has come of an attempt that failed before its event is missing."`
 	Named int           `default:"20" help:"How many events to name of each kind."`
-	Every time.Duration `help:"Go on until a signal, compare again after so long, and serve the result on --http-addr as metrics. Default: once."`
-	JSON  bool          `name:"json" help:"Print JSON."`
+	Every time.Duration `xor:"result" help:"Go on until a signal, compare again after so long, and serve the result on --http-addr as metrics. Default: once."`
+	JSON  bool          `name:"json" xor:"result" help:"Print JSON."`
 }
 
 // Help is what -h says besides the flags.
