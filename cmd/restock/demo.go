@@ -82,7 +82,11 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 		return inv.Err() // told to stop: the story was not told to its end
 	}
 	d.welcome()
-	return service.Run(inv, d.parts...)
+	err = service.Run(inv, d.parts...)
+	if ended := d.postgresEnded(); ended != nil {
+		return ended // whichever part noticed first
+	}
+	return err
 }
 
 // listen takes every address before any work is done: a taken one is the most

@@ -76,7 +76,17 @@ func (d *demo) watchPostgres(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.pg.Done():
+		return d.postgresEnded()
+	}
+}
+
+// postgresEnded is an error once the server has ended.
+func (d *demo) postgresEnded() error {
+	select {
+	case <-d.pg.Done():
 		return fmt.Errorf("the local Postgres has ended, its log is %s: start the demo again, with --keep on the same shop", d.pg.LogFile())
+	default:
+		return nil
 	}
 }
 
