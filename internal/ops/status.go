@@ -64,6 +64,7 @@ type Status struct {
 	wal    map[string]*schema.WALBudget // by database
 	clean  map[string]map[string]bool   // by database, days that are over and wholly published
 	found  map[string]*Consumer
+	down   []Unreachable // at this look
 	looked bool
 	latest statusCollector
 }
@@ -108,8 +109,14 @@ type Concern struct {
 	Mend   string `json:"mend"`
 }
 
-// Look looks once. What cannot be asked is in the report.
+// Look looks once. What cannot be asked is in the report. A database that gives no sign
+// of life is asked nothing: each question would wait for it anew.
 func (s *Status) Look(ctx context.Context) (StatusReport, error) {
+	pools := map[string]*pgxpool.Pool{}
+	for _, d := range s.cfg.Databases {
+		pools[d.Name] = d.Pool
+	}
+	s.down = reach(ctx, pools)
 	if !s.looked {
 		s.sampleAll(ctx)
 		if err := service.Sleep(ctx, s.cfg.Sample); err != nil {
@@ -143,9 +150,21 @@ func (s *Status) Look(ctx context.Context) (StatusReport, error) {
 func (s *Status) sampleAll(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, d := range s.cfg.Databases {
-		all.Go(func() { _ = s.sampleWAL(ctx, d) })
+		if named(s.down, d.Name) == nil {
+			all.Go(func() { _ = s.sampleWAL(ctx, d) })
+		}
 	}
 	all.Wait()
+}
+
+// isDown is why a database is not asked at this look, nil where it is.
+func (s *Status) isDown(pool *pgxpool.Pool) error {
+	for _, d := range s.cfg.Databases {
+		if err := named(s.down, d.Name); err != nil && d.Pool == pool {
+			return err
+		}
+	}
+	return nil
 }
 
 // Unable is what is said of what could not be done, in one line and without a callback's

@@ -73,6 +73,10 @@ const statusTimeout = 20 * time.Second
 // answers are there all the same.
 func (s *Status) relay(ctx context.Context, d StatusDatabase) RelayStatus {
 	r := RelayStatus{Database: d.Name}
+	if err := s.isDown(d.Pool); err != nil {
+		r.Error = err.Error()
+		return r
+	}
 	for _, ask := range []func(context.Context, pgx.Tx, *RelayStatus) error{
 		s.askSlot, s.askStored, s.askReplenishments, s.askUnpublished,
 	} {

@@ -3,6 +3,7 @@ package ops_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -244,6 +245,31 @@ func TestStatusCannotTell(t *testing.T) {
 	cancel()
 	_, err := s.Look(ctx)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// TestStatusOfAFrozenDatabase: one that takes connections and never answers, or drops what
+// is sent to it, is waited for once and not for each question.
+func TestStatusOfAFrozenDatabase(t *testing.T) {
+	w := setup(t)
+	frozen, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, frozen.Close()) })
+	pool, err := pgxpool.New(t.Context(), "postgres://nobody@"+frozen.Addr().String()+"/store?sslmode=disable")
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	for i := range w.cfg.Consumers {
+		w.cfg.Consumers[i].Inbox, w.cfg.Consumers[i].Outbox = pool, pool
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second) // one question alone takes 20
+	defer cancel()
+	r, err := w.status(ops.Limits{}).Look(ctx)
+	require.NoError(t, err)
+	require.Equal(t, ops.Unknown, r.Health)
+	require.Contains(t, r.Relays[0].Error, "no answer for 5s")
+	for _, q := range r.Queues {
+		require.Contains(t, q.Error, "no answer for 5s")
+	}
 }
 
 func count(t *testing.T, reg *prometheus.Registry, name string) int {
