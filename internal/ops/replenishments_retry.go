@@ -27,19 +27,22 @@ func (r *Replenishments) Retry(ctx context.Context, id uuid.UUID, reason string)
 	var l *letter
 	var redrive schema.Redrive
 	err := pgx.BeginFunc(ctx, r.db, func(tx pgx.Tx) error {
-		if err := lockFactory(ctx, tx, id); err != nil {
+		replayed, err := lockFactory(ctx, tx, id)
+		if err != nil {
 			return err
 		}
 		o, err := r.act(ctx, tx, id, "retry", reason)
 		if err != nil {
 			return err
 		}
-		day := utcDay(o.requestedAt)
-		if l, err = readLetter(ctx, tx, day, o.event); err != nil {
+		redrive = schema.Redrive{ID: uuid.New(), EventID: o.event, Day: utcDay(o.requestedAt)}
+		if l, err = readLetter(ctx, tx, redrive, replayed); err != nil {
 			return err
 		}
-		redrive = schema.Redrive{ID: uuid.New(), EventID: o.event, Day: day}
-		if err := again(ctx, tx, redrive); err != nil {
+		if !replayed {
+			err = again(ctx, tx, redrive)
+		}
+		if err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, `UPDATE replenishments SET state = 'requested', production_id = NULL, accepted_at = NULL WHERE id = $1`, id)
@@ -55,22 +58,22 @@ func (r *Replenishments) Retry(ctx context.Context, id uuid.UUID, reason string)
 	return nil
 }
 
-// lockFactory holds the factory's consumer off, unless it is at it. The inbox is locked
-// before the replenishment, as the consumer does.
-func lockFactory(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+// lockFactory holds the factory's consumer off, unless it is at it, and tells whether it
+// handled the event as one of a replay. The inbox is locked before the replenishment, as
+// the consumer does.
+func lockFactory(ctx context.Context, tx pgx.Tx, id uuid.UUID) (replayed bool, err error) {
 	var busy time.Duration
-	err := tx.QueryRow(ctx, `SELECT coalesce(greatest(lease_until - now(), interval '0'), interval '0') FROM inbox
-		WHERE consumer = $2 AND replay_id = $3 AND (day, event_id) = (SELECT (requested_at AT TIME ZONE 'UTC')::date, event_id FROM replenishments WHERE id = $1)
-		FOR UPDATE`, id, schema.ConsumerFactory, uuid.Nil).Scan(&busy)
+	err = tx.QueryRow(ctx, `SELECT coalesce(max(lease_until) - now(), interval '0'), coalesce(bool_or(state = 'done' AND replay_id <> $3), false) FROM (
+		SELECT replay_id, state, lease_until FROM inbox
+		WHERE consumer = $2 AND (day, event_id) = (SELECT (requested_at AT TIME ZONE 'UTC')::date, event_id FROM replenishments WHERE id = $1)
+		FOR UPDATE) AS rows`, id, schema.ConsumerFactory, uuid.Nil).Scan(&busy, &replayed)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows): // never received
-		return nil
 	case err != nil:
-		return fmt.Errorf("look into the inbox of %s: %w", schema.ConsumerFactory, err)
+		return false, fmt.Errorf("look into the inbox of %s: %w", schema.ConsumerFactory, err)
 	case busy > 0:
-		return refuse("the factory is being asked at this moment: try again in %s", busy.Round(time.Second))
+		return false, refuse("the factory is being asked at this moment: try again in %s", busy.Round(time.Second))
 	}
-	return nil
+	return replayed, nil
 }
 
 // again lets the factory's consumer handle the event once more.
@@ -84,8 +87,10 @@ func again(ctx context.Context, tx pgx.Tx, d schema.Redrive) error {
 }
 
 // readLetter makes the message of an event, in the envelope in which SNS delivers it
-// to the factory's queue.
-func readLetter(ctx context.Context, tx pgx.Tx, day time.Time, event uuid.UUID) (*letter, error) {
+// to the factory's queue. What was handled as one of a replay goes as another that is
+// forced: the inbox lets it through under no other name.
+func readLetter(ctx context.Context, tx pgx.Tx, d schema.Redrive, replayed bool) (*letter, error) {
+	day, event := d.Day, d.EventID
 	var group, subject, body, outcome string
 	var seq int64
 	var attributes map[string]schema.Attribute
@@ -104,6 +109,10 @@ func readLetter(ctx context.Context, tx pgx.Tx, day time.Time, event uuid.UUID) 
 	}
 	if body, err = schema.WithSequence(body, seq); err != nil {
 		return nil, fmt.Errorf("its event %s cannot be read: %w", event, err)
+	}
+	if replayed {
+		again := schema.Replay{ID: d.ID, Consumer: schema.ConsumerFactory, Force: true}
+		attributes[schema.ReplayAttribute] = schema.Attribute{Type: "String", Value: again.String()}
 	}
 	text, err := json.Marshal(map[string]any{
 		"Type": "Notification", "MessageId": uuid.NewString(), "Subject": subject, "Message": body,

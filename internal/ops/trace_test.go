@@ -152,3 +152,32 @@ func TestRetryRefuses(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, open.Items)
 }
+
+// TestRetryAfterAReplay: an event that the factory's consumer handled as one of a replay
+// is handled again, each time that somebody asks for it.
+func TestRetryAfterAReplay(t *testing.T) {
+	w := setup(t)
+	e := w.append("A")
+	replenishment, replay := schema.NewID(), schema.NewID()
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		_, err := w.owner.Exec(t.Context(), sql, args...)
+		require.NoError(t, err)
+	}
+	exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email) VALUES ('A', 'Donut', 0, 0, 1, 'f', 'm@example.com')`)
+	exec(`INSERT INTO replenishments (id, sku, quantity, event_id, requested_at) SELECT $1, 'A', 10, id, created_at FROM outbox WHERE id = $2`, replenishment, e.ID)
+	exec(`INSERT INTO ledger (day, event_id, outcome) VALUES ($1, $2, 'published')`, e.Day, e.ID)
+	exec(`INSERT INTO inbox (day, consumer, event_id, replay_id, state, attempt, lease_until) VALUES ($1, 'factory', $2, $3, 'claimed', 1, now() + interval '1 minute')`, e.Day, e.ID, replay)
+
+	r := ops.NewReplenishments(w.cfg.Consumers[0].Inbox, w.queues, w.queue.URL, "somebody", zerolog.Nop())
+	require.ErrorContains(t, r.Retry(t.Context(), replenishment, "why"), "being asked at this moment")
+	exec(`UPDATE inbox SET state = 'done', lease_until = NULL`)
+	f := &factory{}
+	for n := range 2 {
+		require.NoError(t, r.Retry(t.Context(), replenishment, "why"))
+		w.work(f)
+		require.Len(t, f.handled, n+1)
+		require.Equal(t, e.ID, f.handled[n].Event.ID)
+		require.Equal(t, map[string]int{"done": n + 2}, w.states())
+	}
+}
