@@ -172,7 +172,11 @@ func TestSession(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "in kim", string(text))
 	bad := *cookie
-	bad.Value = "B" + cookie.Value[1:]
+	first := "B"
+	if strings.HasPrefix(cookie.Value, first) { // one in 64
+		first = "C"
+	}
+	bad.Value = first + cookie.Value[1:]
 	require.Equal(t, http.StatusUnauthorized, ask("GET", "/api/status", "", &bad).StatusCode, "a longer time")
 
 	other, err := NewGuard("127.0.0.1:9090", tokens)
