@@ -122,6 +122,7 @@ func TestCannotBegin(t *testing.T) {
 		"unknown command":              {[]string{"fly"}, "unexpected argument fly"},
 		"unknown flag":                 {[]string{"demo", "--fly"}, "unknown flag --fly"},
 		"flag of no number":            {append([]string{"relay", "--in-flight", "many"}, append(db, arn...)...), "in-flight"},
+		"demo, story of an old shop":   {anywhere(dir, "--once", "--keep"), "--keep and --once can't be used together"},
 		"api port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", addr, "--aws-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, addr},
 		"aws port taken":               {[]string{"demo", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--aws-addr", addr, "--admin-addr", "127.0.0.1:0"}, addr},
 		"localaws taken":               {[]string{"localaws", "--addr", addr}, addr},

@@ -30,8 +30,8 @@ type demoCommand struct {
 	PGBindir      string        `name:"pg-bindir" env:"RESTOCK_PG_BINDIR" type:"path" placeholder:"DIR" help:"Folder of initdb and postgres. Default: searched for, else fetched."`
 	OTLP          string        `name:"otlp" placeholder:"URL" help:"OpenTelemetry collector to send spans to, by OTLP over HTTP at URL/v1/traces. Default: no tracing."`
 	FactoryDelay  time.Duration `default:"3s" help:"Time from the factory's answer to its delivery."`
-	Keep          bool          `help:"Keep the shop of the last time. Messages that were in queues are gone all the same."`
-	Once          bool          `help:"Play the story once, check every step of it, and end: 0 if all went well, else 1."`
+	Keep          bool          `xor:"shop" help:"Keep the shop of the last time. Messages that were in queues are gone all the same."`
+	Once          bool          `xor:"shop" help:"Play the story once, check every step of it, and end: 0 if all went well, else 1."`
 }
 
 // demo is everything in one process. Its configuration is made here by hand, not
