@@ -78,7 +78,7 @@ func (s *shop) addDay(ctx context.Context, ago, rows int, published bool) error 
 		day.Format("20060102"), day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly), rows)
 	if published {
 		sql += fmt.Sprintf(`; CREATE TABLE ledger_%[1]s (LIKE ledger INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE);
-			INSERT INTO ledger_%[1]s (day, event_id, outcome) SELECT day, id, 'published' FROM outbox_%[1]s;
+			INSERT INTO ledger_%[1]s (day, event_id, outcome, published_at) SELECT day, id, 'published', day FROM outbox_%[1]s;
 			ALTER TABLE ledger_%[1]s ADD PRIMARY KEY (day, event_id);
 			ALTER TABLE ledger ATTACH PARTITION ledger_%[1]s FOR VALUES FROM ('%[2]s') TO ('%[3]s')`,
 			day.Format("20060102"), day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly))

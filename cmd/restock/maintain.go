@@ -22,8 +22,8 @@ type maintainCommand struct {
 // Help is what -h says besides the flags.
 func (c *maintainCommand) Help() string {
 	return fmt.Sprintf("Removes the partitions of days that are over: the outbox's after %d days, what explains its events after %d. A day stays, in both databases, "+
-		"while an event of it is unpublished, parked, dead, or begun by a consumer and not ended. It connects as the owner of the tables.",
-		retention.OutboxDays, retention.RecordDays)
+		"while an event of it is unpublished, parked, dead, or begun by a consumer and not ended, or was published or replayed in the last %d days. It connects as the owner of the tables.",
+		retention.OutboxDays, retention.RecordDays, retention.QueueDays)
 }
 
 // Run maintains both databases, once or until a signal.

@@ -62,7 +62,7 @@ func TestMaintainCommand(t *testing.T) {
 	require.Equal(t, keeps+"0 removed, 1 kept, 0 failed\n", out)
 
 	// Somebody reads the partition for longer than the command waits.
-	_, err = pool.Exec(t.Context(), `INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'published' FROM outbox`)
+	_, err = pool.Exec(t.Context(), `INSERT INTO ledger (day, event_id, outcome, published_at) SELECT day, id, 'published', day FROM outbox`)
 	require.Error(t, err, "the day has no ledger")
 	_, err = pool.Exec(t.Context(), `DELETE FROM outbox`)
 	require.NoError(t, err)

@@ -66,7 +66,7 @@ func TestCompletesWhatWasCutOff(t *testing.T) {
 			}
 			s.store.requireState("attached", false, "outbox", day)
 			require.Equal(t, tables, s.store.there(day))
-			s.store.exec(`INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'published' FROM outbox`)
+			s.store.exec(`INSERT INTO ledger (day, event_id, outcome, published_at) SELECT day, id, 'published', day FROM outbox`)
 			s.run()
 			require.Empty(t, s.store.there(day))
 		})

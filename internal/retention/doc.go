@@ -17,6 +17,8 @@
 //
 //   - is not published: it is in no ledger, or it is parked and neither sent nor skipped;
 //   - is still to be replayed;
+//   - was published or replayed in the last 28 days, so that a queue or a dead-letter queue
+//     may have it still: without its day no consumer could handle it;
 //   - is dead in an inbox, or was begun by a consumer and not ended;
 //   - might be read again, because a slot has not confirmed what its relay recorded.
 //

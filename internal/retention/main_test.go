@@ -132,7 +132,7 @@ func (b *base) event(day time.Time, outcome string) uuid.UUID {
 	id := uuid.New()
 	b.exec(`INSERT INTO outbox (day, id, type, message_group, attributes, body) VALUES ($1, $2, 'x', 'g', '{}', '{}')`, day, id)
 	if outcome != "" {
-		b.exec(`INSERT INTO ledger (day, event_id, outcome) VALUES ($1, $2, $3)`, day, id, outcome)
+		b.exec(`INSERT INTO ledger (day, event_id, outcome, published_at) VALUES ($1, $2, $3, $1::date)`, day, id, outcome)
 	}
 	return id
 }

@@ -15,6 +15,7 @@ const (
 	Unpublished = "unpublished" // events that are in no ledger
 	Parked      = "parked"      // events that are parked, neither sent nor skipped
 	Replaying   = "replaying"   // events of a replay that is not over
+	Queued      = "queued"      // events that were published or replayed late, and may be in a queue still
 	Dead        = "dead"        // events that a consumer gave up
 	Unhandled   = "unhandled"   // events that a consumer has begun and not ended
 	Unconfirmed = "unconfirmed" // slots that have not confirmed what is recorded
@@ -42,6 +43,9 @@ var questions = []struct {
 	{Parked, false, `SELECT count(*) FROM {parked} WHERE day = $1 AND state NOT IN ('sent', 'skipped')`},
 	{Replaying, false, `SELECT count(*) FROM public.replays r JOIN public.replay_items i ON i.replay_id = r.id
 		WHERE r.state IN ('waiting', 'running') AND i.place > r.done AND i.day = $1`},
+	{Queued, false, fmt.Sprintf(`SELECT (SELECT count(*) FROM {ledger} WHERE day = $1 AND outcome = 'published' AND published_at > now() - interval '%[1]d days')
+		+ (SELECT count(*) FROM public.replays r JOIN public.replay_items i ON i.replay_id = r.id
+			WHERE coalesce(r.ended_at, now()) > now() - interval '%[1]d days' AND i.place <= r.done AND i.day = $1)`, QueueDays)},
 	{Dead, true, `SELECT count(*) FROM {inbox} WHERE day = $1 AND state = 'dead'`},
 	{Unhandled, true, `SELECT count(*) FROM {inbox} WHERE day = $1 AND state NOT IN ('dead', 'done')`},
 }

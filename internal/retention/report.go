@@ -54,6 +54,7 @@ var texts = map[string]string{
 	Unpublished: "%d not published",
 	Parked:      "%d parked",
 	Replaying:   "%d to be replayed",
+	Queued:      "%d published or replayed so late that a queue may have them still",
 	Dead:        "%d dead-lettered",
 	Unhandled:   "%d begun by a consumer and not ended",
 	Unconfirmed: "%d slot has not confirmed what is recorded",

@@ -16,6 +16,10 @@ const (
 	RecordDays = OutboxDays + 15 // ledger, parked, inbox, effects
 )
 
+// QueueDays is how long SQS keeps a message at most: in a queue, and then in its
+// dead-letter queue.
+const QueueDays = 14 + 14
+
 // KeyHours is how long an idempotency key stays at least.
 const KeyHours = 24
 

@@ -53,13 +53,13 @@ func TestReasonsToStay(t *testing.T) {
 		"unpublished": {
 			func(s *shop, day time.Time) { s.store.event(day, ""); s.store.event(day, "") },
 			func(s *shop, _ time.Time) {
-				s.store.exec(`INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'published' FROM outbox ON CONFLICT DO NOTHING`)
+				s.store.exec(`INSERT INTO ledger (day, event_id, outcome, published_at) SELECT day, id, 'published', day FROM outbox ON CONFLICT DO NOTHING`)
 			}, "2 not published",
 		},
 		"unpublished in the customers": {
 			func(s *shop, day time.Time) { s.customers.event(day, "") },
 			func(s *shop, _ time.Time) {
-				s.customers.exec(`INSERT INTO ledger (day, event_id, outcome) SELECT day, id, 'published' FROM outbox`)
+				s.customers.exec(`INSERT INTO ledger (day, event_id, outcome, published_at) SELECT day, id, 'published', day FROM outbox`)
 			}, "1 not published in customers",
 		},
 		"recorded as parked, and not to be found there": {
@@ -91,9 +91,28 @@ func TestReasonsToStay(t *testing.T) {
 				s.store.replay(day, "cancelled", 0, s.store.event(day, "published"))
 			},
 			func(s *shop, _ time.Time) {
-				s.store.exec(`UPDATE replays SET state = 'done', done = 3, ended_at = now() WHERE state = 'running'`)
+				s.store.exec(`UPDATE replays SET state = 'done', done = 3, ended_at = now() - interval '28 days' WHERE state = 'running'`)
 			},
-			"2 to be replayed",
+			"2 to be replayed, 1 published or replayed so late that a queue may have them still",
+		},
+		"replayed lately, and done or cancelled": {
+			func(s *shop, day time.Time) {
+				s.store.replay(day, "cancelled", 1, s.store.event(day, "published"), s.store.event(day, "published"))
+				s.store.replay(day, "cancelled", 1, s.store.event(day, "published"))
+				s.store.exec(`UPDATE replays SET state = 'done' WHERE done = events`)
+			},
+			func(s *shop, _ time.Time) { s.store.exec(`UPDATE replays SET ended_at = now() - interval '28 days'`) },
+			"2 published or replayed so late that a queue may have them still",
+		},
+		"parked, then sent lately": {
+			func(s *shop, day time.Time) {
+				s.store.exec(`INSERT INTO parked (day, event_id, message_group, seq, reason, detail, state, resolved_at) VALUES ($1, $2, 'g', 1, 'rejected', '', 'sent', now())`, day, s.store.event(day, "published"))
+				s.store.exec(`UPDATE ledger SET published_at = now() - interval '27 days'`)
+			},
+			func(s *shop, _ time.Time) {
+				s.store.exec(`UPDATE ledger SET published_at = now() - interval '28 days'`)
+			},
+			"1 published or replayed so late that a queue may have them still",
 		},
 		"dead": {
 			func(s *shop, day time.Time) { s.store.inbox(day, "dead") },
