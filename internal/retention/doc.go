@@ -19,7 +19,8 @@
 //   - is still to be replayed;
 //   - was published or replayed in the last 28 days, so that a queue or a dead-letter queue
 //     may have it still: without its day no consumer could handle it;
-//   - is dead in an inbox, or was begun by a consumer and not ended;
+//   - is dead in an inbox, or was begun by a consumer and not ended, unless it was handled
+//     in a replay and no queue can have its message any more;
 //   - might be read again, because a slot has not confirmed what its relay recorded.
 //
 // All databases are looked at together because an event of one outbox may be in the

@@ -46,9 +46,14 @@ var questions = []struct {
 	{Queued, false, fmt.Sprintf(`SELECT (SELECT count(*) FROM {ledger} WHERE day = $1 AND outcome = 'published' AND published_at > now() - interval '%[1]d days')
 		+ (SELECT count(*) FROM public.replays r JOIN public.replay_items i ON i.replay_id = r.id
 			WHERE coalesce(r.ended_at, now()) > now() - interval '%[1]d days' AND i.place <= r.done AND i.day = $1)`, QueueDays)},
-	{Dead, true, `SELECT count(*) FROM {inbox} WHERE day = $1 AND state = 'dead'`},
-	{Unhandled, true, `SELECT count(*) FROM {inbox} WHERE day = $1 AND state NOT IN ('dead', 'done')`},
+	{Dead, true, `SELECT count(*) FROM {inbox} i WHERE day = $1 AND state = 'dead' AND ` + unsettled},
+	{Unhandled, true, `SELECT count(*) FROM {inbox} i WHERE day = $1 AND state NOT IN ('dead', 'done') AND ` + unsettled},
 }
+
+// unsettled leaves out rows that nothing will ever end, because no queue has their message
+// any more, and need not: their event was handled in a replay.
+var unsettled = fmt.Sprintf(`(updated_at > now() - interval '%d days' OR NOT EXISTS (SELECT FROM {inbox} d
+		WHERE d.day = $1 AND d.consumer = i.consumer AND d.event_id = i.event_id AND d.state = 'done'))`, QueueDays)
 
 // reasons asks every database what keeps the day.
 func (r *run) reasons(ctx context.Context, day time.Time) ([]Reason, error) {

@@ -129,6 +129,20 @@ func TestReasonsToStay(t *testing.T) {
 			func(s *shop, _ time.Time) { s.store.exec(`UPDATE inbox SET state = 'done', lease_until = NULL`) },
 			"2 begun by a consumer and not ended",
 		},
+		"dead or failed, then handled in a replay": {
+			func(s *shop, day time.Time) {
+				s.store.inbox(day, "dead")
+				s.store.inbox(day, "failed")
+				s.store.exec(`UPDATE inbox SET updated_at = now() - interval '28 days'`)
+				s.customers.inbox(day, "dead")
+				s.customers.handle()
+			},
+			func(s *shop, _ time.Time) {
+				s.store.handle()
+				s.customers.exec(`UPDATE inbox SET updated_at = now() - interval '28 days'`)
+			},
+			"1 dead-lettered, 1 begun by a consumer and not ended, 1 dead-lettered in customers",
+		},
 		"recorded and not confirmed": {
 			func(s *shop, day time.Time) {
 				s.store.event(day, "published")
@@ -170,6 +184,12 @@ func (b *base) inbox(day time.Time, state string) {
 	b.t.Helper()
 	b.exec(`INSERT INTO inbox (day, consumer, event_id, state, attempt, lease_until)
 		VALUES ($1, 'factory', gen_random_uuid(), $2, 1, CASE WHEN $2 = 'claimed' THEN now() END)`, day, state)
+}
+
+// handle has every event of the inbox handled in a replay.
+func (b *base) handle() {
+	b.t.Helper()
+	b.exec(`INSERT INTO inbox (day, consumer, event_id, replay_id, state, attempt) SELECT day, consumer, event_id, gen_random_uuid(), 'done', 1 FROM inbox`)
 }
 
 // A dead letter expires after 14 days; somebody has to be able to let go of its day.
