@@ -32,6 +32,10 @@ func open(ctx context.Context, cfg Database, how Config) (*database, error) {
 		"application_name": "restock_maintain",
 		"lock_timeout":     strconv.FormatInt(how.LockTimeout.Milliseconds(), 10),
 		"datestyle":        "ISO", // the bounds of partitions are read
+		// A large day takes its time, and a session waits while another database is asked.
+		"statement_timeout":                   "0",
+		"idle_in_transaction_session_timeout": "0",
+		"idle_session_timeout":                "0",
 		// A day that was never analyzed looks like a few rows, and its outbox would be
 		// held against its ledger row by row by row.
 		"enable_nestloop": "off",
@@ -64,6 +68,10 @@ func (d *database) close() {
 }
 
 func (d *database) begin(ctx context.Context, dryRun bool) error {
+	// Postgres 17 and newer have a time-out of transactions, too.
+	if _, err := d.conn.Exec(ctx, `SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`); err != nil {
+		return fmt.Errorf("set time-outs: %w", err)
+	}
 	var missing, foreign int
 	err := d.conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE c.oid IS NULL), count(*) FILTER (WHERE NOT pg_has_role(c.relowner, 'USAGE'))
 		FROM unnest($1::text[]) t (name) LEFT JOIN pg_class c ON c.oid = to_regclass('public.' || t.name)`, tables).Scan(&missing, &foreign)

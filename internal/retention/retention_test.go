@@ -308,3 +308,19 @@ func TestKnowsItsOwn(t *testing.T) {
 	require.Empty(t, s.store.there(day)[1:], "it holds nothing else")
 	s.store.exec(`SELECT FROM outbox_20209999, outbox_20200101_copy, outbox_20190101`)
 }
+
+// Whatever time-outs the database or the role have, a run takes the time that it needs.
+func TestTakesItsTime(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.store.partition(s.day(60))
+	s.store.event(s.day(60), "published")
+	for _, b := range []*base{s.store, s.customers} {
+		b.exec(`DO $$ DECLARE name text; BEGIN
+			FOR name IN SELECT s.name FROM pg_settings s WHERE s.name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout') LOOP
+				EXECUTE format('ALTER DATABASE %I SET %I = 1', current_database(), name);
+			END LOOP; END $$`)
+	}
+	s.run()
+	require.Empty(t, s.store.there(s.day(60)))
+}
