@@ -25,19 +25,25 @@ func (p *planning) loadHandled(ctx context.Context, c ReplayConsumer, since, unt
 	if _, err := p.tx.Exec(ctx, `TRUNCATE replay_handled`); err != nil {
 		return err
 	}
-	rows, err := c.Inbox.Query(ctx, `SELECT DISTINCT day, event_id FROM inbox WHERE consumer = $1 AND state = 'done'
-		AND day >= coalesce($2::timestamptz AT TIME ZONE 'UTC', '-infinity')::date AND day <= coalesce($3::timestamptz AT TIME ZONE 'UTC', 'infinity')::date`,
-		c.Interest.Consumer, since, until)
-	if err != nil {
-		return fmt.Errorf("read the inbox of %s: %w", c.Interest.Consumer, err)
-	}
-	defer rows.Close()
-	_, err = p.tx.CopyFrom(ctx, pgx.Identifier{"replay_handled"}, []string{"day", "event_id"}, pgx.CopyFromFunc(func() ([]any, error) {
-		if !rows.Next() {
-			return nil, rows.Err()
+	err := pgx.BeginTxFunc(ctx, c.Inbox, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(inbox pgx.Tx) error {
+		if _, err := inbox.Exec(ctx, noTimeouts); err != nil {
+			return err
 		}
-		return rows.Values()
-	}))
+		rows, err := inbox.Query(ctx, `SELECT DISTINCT day, event_id FROM inbox WHERE consumer = $1 AND state = 'done'
+			AND day >= coalesce($2::timestamptz AT TIME ZONE 'UTC', '-infinity')::date AND day <= coalesce($3::timestamptz AT TIME ZONE 'UTC', 'infinity')::date`,
+			c.Interest.Consumer, since, until)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		_, err = p.tx.CopyFrom(ctx, pgx.Identifier{"replay_handled"}, []string{"day", "event_id"}, pgx.CopyFromFunc(func() ([]any, error) {
+			if !rows.Next() {
+				return nil, rows.Err()
+			}
+			return rows.Values()
+		}))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("read the inbox of %s: %w", c.Interest.Consumer, err)
 	}

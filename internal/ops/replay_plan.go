@@ -170,9 +170,14 @@ type planning struct {
 	plan      *ReplayPlan
 }
 
+// noTimeouts lets a transaction take its time, whatever the role or the database has.
+// Postgres 17 and newer have a time-out of transactions, too.
+const noTimeouts = `SELECT set_config(name, '0', true) FROM pg_settings
+	WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`
+
 func (p *planning) open(ctx context.Context) error {
 	for _, sql := range []string{
-		`SET LOCAL statement_timeout = 0`,
+		noTimeouts,
 		`SET LOCAL enable_partitionwise_join = on`,
 		`SET LOCAL plan_cache_mode = force_custom_plan`,
 		`CREATE TEMP TABLE replay_ids (id uuid) ON COMMIT DROP`,

@@ -276,3 +276,31 @@ func TestReplayAudit(t *testing.T) {
 		require.ErrorIs(t, do(), ops.ErrNoReplay)
 	}
 }
+
+// TestReplayPlanTakesItsTime: neither what is selected nor what is handled is read under
+// a time-out, whatever the role or the database has.
+func TestReplayPlanTakesItsTime(t *testing.T) {
+	w := replayable(t)
+	w.commit(request("CP-1"))
+	_, err := w.owner.Exec(t.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1000', current_database()); END $$`)
+	require.NoError(t, err)
+	for _, table := range []string{"outbox", "inbox"} {
+		tx, err := w.owner.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), `LOCK TABLE `+table)
+		require.NoError(t, err)
+		planned := make(chan error, 1)
+		go func() {
+			_, err := w.replays.Plan(t.Context(), ops.ReplaySelection{SKU: "CP-1"}, ops.ReplayOptions{})
+			planned <- err
+		}()
+		require.Eventually(t, func() bool {
+			var waits bool
+			require.NoError(t, w.owner.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '1100 ms')`).Scan(&waits))
+			return waits || len(planned) > 0
+		}, patience, 10*time.Millisecond)
+		require.NoError(t, tx.Commit(t.Context()))
+		require.NoError(t, <-planned, table)
+	}
+}
