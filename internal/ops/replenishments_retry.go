@@ -92,16 +92,20 @@ func again(ctx context.Context, tx pgx.Tx, d schema.Redrive) error {
 func readLetter(ctx context.Context, tx pgx.Tx, d schema.Redrive, replayed bool) (*letter, error) {
 	day, event := d.Day, d.EventID
 	var group, subject, body, outcome string
+	var skipped bool
 	var seq int64
 	var attributes map[string]schema.Attribute
-	err := tx.QueryRow(ctx, `SELECT o.message_group, coalesce(o.subject, ''), o.body, o.seq, o.attributes, coalesce(l.outcome, '')
+	err := tx.QueryRow(ctx, `SELECT o.message_group, coalesce(o.subject, ''), o.body, o.seq, o.attributes, coalesce(l.outcome, ''),
+			EXISTS (SELECT FROM parked p WHERE p.day = o.day AND p.event_id = o.id AND p.state = 'skipped')
 		FROM outbox o LEFT JOIN ledger l ON l.day = o.day AND l.event_id = o.id WHERE o.day = $1 AND o.id = $2`, day, event).
-		Scan(&group, &subject, &body, &seq, &attributes, &outcome)
+		Scan(&group, &subject, &body, &seq, &attributes, &outcome, &skipped)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, refuse("its event %s is past retention: cancel it, and the next checkout that fails opens another", event)
 	case err != nil:
 		return nil, fmt.Errorf("look into the outbox: %w", err)
+	case outcome == "parked" && skipped:
+		return nil, refuse("its event %s was skipped: cancel it, and the next checkout that fails opens another", event)
 	case outcome == "parked":
 		return nil, refuse("its event is parked: restock parked send %s", event)
 	case outcome == "":

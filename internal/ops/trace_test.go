@@ -136,6 +136,8 @@ func TestRetryRefuses(t *testing.T) {
 	refused("is not published yet")
 	s.exec(s.store, `INSERT INTO ledger (day, event_id, outcome) VALUES ($1, $2, 'parked')`, s.today, event)
 	refused("restock parked send " + event.String())
+	s.exec(s.store, `INSERT INTO parked (day, event_id, message_group, seq, reason, detail, state, resolved_at) VALUES ($1, $2, 'A', 1, 'rejected', 'x', 'skipped', now())`, s.today, event)
+	refused("was skipped: cancel it")
 	s.exec(s.store, `UPDATE ledger SET outcome = 'published'`)
 	s.exec(s.store, `INSERT INTO inbox (day, consumer, event_id, state, attempt, lease_until) VALUES ($1, 'factory', $2, 'claimed', 1, now() + interval '1 minute')`, s.today, event)
 	refused("being asked at this moment")
