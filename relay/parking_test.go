@@ -365,7 +365,7 @@ func TestReleaseIsWidened(t *testing.T) {
 	after := o.commit(event("bad", 1))
 	got = append(got, o.received(max(0, 2-len(got)))["bad"]...)
 	require.NoError(t, ending.Commit(o.ctx))
-	got = append(got, o.received(4-len(got))["bad"]...)
+	got = append(got, o.received(4 - len(got))["bad"]...)
 	require.Equal(t, slices.Concat(alone, held, after), got)
 	o.released()
 }
