@@ -365,7 +365,7 @@ func TestMigrateKeepsShards(t *testing.T) {
 	mend := func() (repaired, made bool) {
 		repaired, err := relay.RepairPublication(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication)
 		require.NoError(t, err)
-		made, err = relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
+		made, err = o.createSlot(relay.RefuseExisting)
 		require.NoError(t, err)
 		return repaired, made
 	}

@@ -145,14 +145,12 @@ func TestSlotOfAnotherTable(t *testing.T) {
 	o.dropSlot()
 	o.exec(`CREATE SCHEMA shop; ALTER TABLE outbox SET SCHEMA shop; ALTER TABLE shop.outbox RENAME TO "our events"; ALTER TABLE shop."our events" DROP COLUMN created_at CASCADE`)
 	o.exec(`GRANT USAGE ON SCHEMA shop TO restock_relay; CREATE TABLE outbox ()`)
-	create := func(existing relay.Existing) error {
-		_, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, existing, time.Minute)
-		return err
-	}
 	var there *relay.ExistingError
-	require.ErrorAs(t, create(relay.RefuseExisting), &there)
+	_, err := o.createSlot(relay.RefuseExisting)
+	require.ErrorAs(t, err, &there)
 	require.Equal(t, 2, there.Events)
-	require.NoError(t, create(relay.PublishExisting))
+	_, err = o.createSlot(relay.PublishExisting)
+	require.NoError(t, err)
 	o.start()
 	require.Equal(t, before, o.received(2))
 }

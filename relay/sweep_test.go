@@ -66,6 +66,11 @@ func (o *outbox) dropSlot() {
 	o.exec(`SELECT pg_drop_replication_slot($1)`, o.slot)
 }
 
+// createSlot makes it as restock migrate does.
+func (o *outbox) createSlot(existing relay.Existing) (made bool, err error) {
+	return relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, existing, time.Minute)
+}
+
 func (o *outbox) makeSlot() {
 	o.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, o.slot)
 }
@@ -120,7 +125,7 @@ func TestSlotLost(t *testing.T) {
 	}{
 		"dropped": {(*outbox).dropSlot, nil, "the slot does not exist"},
 		"dropped, migrated": {(*outbox).dropSlot, func(o *outbox) {
-			made, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
+			made, err := o.createSlot(relay.RefuseExisting)
 			require.NoError(o.t, err)
 			require.True(o.t, made)
 		}, "restock migrate made the slot"},
@@ -288,14 +293,12 @@ func TestNothingToCompareWith(t *testing.T) {
 	o.dropSlot()
 	o.exec(`TRUNCATE ledger`)
 	require.ErrorContains(t, o.start().stopWhenRefused(), ": the slot does not exist, and the ledger is empty, so that nothing tells what is published: run restock migrate")
-	create := func(existing relay.Existing) error {
-		_, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, existing, time.Minute)
-		return err
-	}
 	var refused *relay.ExistingError
-	require.ErrorAs(t, create(relay.RefuseExisting), &refused)
+	_, err := o.createSlot(relay.RefuseExisting)
+	require.ErrorAs(t, err, &refused)
 	require.Equal(t, 4, refused.Events)
-	require.NoError(t, create(relay.SkipExisting))
+	_, err = o.createSlot(relay.SkipExisting)
+	require.NoError(t, err)
 	more := o.each(2, "a", "b")
 	o.heals("restock migrate made the slot", more)
 	require.Equal(t, 4, o.count(`parked WHERE state = 'skipped'`))
@@ -304,7 +307,8 @@ func TestNothingToCompareWith(t *testing.T) {
 	want := o.published(4, "a", "b")
 	o.dropSlot()
 	o.exec(`TRUNCATE ledger`)
-	require.NoError(t, create(relay.PublishExisting))
+	_, err = o.createSlot(relay.PublishExisting)
+	require.NoError(t, err)
 	o.heals("restock migrate made the slot", want)
 }
 
@@ -327,7 +331,7 @@ func TestParkedBeforeTheLedgerWasLost(t *testing.T) {
 
 		o.dropSlot()
 		o.exec(`TRUNCATE ledger`)
-		_, err = relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, existing, time.Minute)
+		_, err = o.createSlot(existing)
 		require.NoError(t, err)
 		o.start()
 		if existing == relay.SkipExisting {
@@ -643,7 +647,7 @@ func TestSlotOlderThanPublication(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, o.start().stopWhenRefused(), "the slot may be older than the publication, and the ledger is empty, so that nothing tells what is published: SELECT pg_drop_replication_slot('"+o.slot+"') and run restock migrate")
 	o.dropSlot()
-	_, err = relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, relay.PublishExisting, time.Minute)
+	_, err = o.createSlot(relay.PublishExisting)
 	require.NoError(t, err)
 	o.heals("restock migrate made the slot", want)
 }
@@ -691,7 +695,7 @@ func TestMigrateBesideASweep(t *testing.T) {
 			o.eventually("the window is full", func() bool { return r.metric(t, "window_bytes") > 48<<10 })
 			between := o.commit(event("between", 1))[0]
 			o.dropSlot()
-			made, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
+			made, err := o.createSlot(relay.RefuseExisting)
 			require.NoError(t, err)
 			require.False(t, made)
 

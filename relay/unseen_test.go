@@ -3,7 +3,6 @@ package relay_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
@@ -163,7 +162,7 @@ func TestFirstEventNotSeenYet(t *testing.T) {
 	created := make(chan error, 1)
 	show := o.commitUnseen(e, func() {
 		go func() {
-			_, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
+			_, err := o.createSlot(relay.RefuseExisting)
 			created <- err
 		}()
 	})
