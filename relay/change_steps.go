@@ -32,7 +32,7 @@ func (c ShardsChange) makeSlots(ctx context.Context, wanted []Shard) error {
 		if err != nil {
 			return err
 		}
-		if state.exists && state.lost == "" && !younger {
+		if state.usable() && !younger {
 			continue
 		}
 		c.Say("making slot " + s.Slot)
@@ -85,7 +85,7 @@ func (c ShardsChange) drained(ctx context.Context, serving []Shard) (least pglog
 		switch {
 		case err != nil:
 			return 0, "", err
-		case !state.exists || state.lost != "":
+		case !state.usable():
 			at, why = 0, fmt.Sprintf("slot %s is lost", s.Slot)
 		case mark.sweep != "":
 			at, why = 0, fmt.Sprintf("slot %s is not swept yet (%s)", s.Slot, mark.sweep)

@@ -19,6 +19,9 @@ type slotState struct {
 	confirmed pglogrepl.LSN
 }
 
+// usable tells whether a relay can go on with it.
+func (s slotState) usable() bool { return s.exists && s.lost == "" }
+
 // found is all that a relay goes by when it begins.
 type found struct {
 	database    string // the one that it is connected to
@@ -86,11 +89,10 @@ func (f found) decide(cfg Config) (remedy, error) {
 			cfg.Slot, f.slot.plugin, f.slot.database, f.database)
 	}
 	r := f.diagnose()
-	unusable := !f.slot.exists || f.slot.lost != ""
 	switch {
 	case r.sweep == "":
 		return r, nil
-	case unusable && f.emptyLedger && f.mark.sweep == "":
+	case !f.slot.usable() && f.emptyLedger && f.mark.sweep == "":
 		return r, refusal("slot %s: %s, and the ledger is empty, so that nothing tells what is published: run restock migrate", cfg.Slot, r.sweep)
 	case f.younger && f.emptyLedger && f.mark.sweep == "":
 		return r, refusal("slot %[1]s: %[2]s, and the ledger is empty, so that nothing tells what is published: SELECT pg_drop_replication_slot('%[1]s') and run restock migrate", cfg.Slot, r.sweep)

@@ -77,7 +77,7 @@ func createSlot(ctx context.Context, conn *pgx.Conn, shard Shard, existing Exist
 	}
 	defer func() { _ = unlock(context.WithoutCancel(ctx), conn, slot) }()
 	state, err := readSlot(ctx, conn, slot)
-	if err != nil || state.exists && state.lost == "" {
+	if err != nil || state.usable() {
 		return false, err
 	}
 	p, err := readPublication(ctx, conn, shard)
@@ -117,7 +117,7 @@ func lockOrLeave(ctx context.Context, conn *pgx.Conn, slot string, timeout time.
 			return held, err
 		}
 		state, err := readSlot(ctx, conn, slot)
-		if err != nil || state.exists && state.lost == "" {
+		if err != nil || state.usable() {
 			return false, err
 		}
 		var heals bool
@@ -148,7 +148,7 @@ func MissingSlot(ctx context.Context, conn *pgx.Conn, slot string) (string, erro
 			break
 		}
 		var state slotState
-		if state, err = readSlot(ctx, conn, s.Slot); err == nil && (!state.exists || state.lost != "") {
+		if state, err = readSlot(ctx, conn, s.Slot); err == nil && !state.usable() {
 			return s.Slot, nil
 		}
 	}
