@@ -64,7 +64,7 @@ type Status struct {
 	wal    map[string]*schema.WALBudget // by database
 	clean  map[string]map[string]bool   // by database, days that are over and wholly published
 	found  map[string]*Consumer
-	down   []Unreachable // at this look
+	down   map[*pgxpool.Pool]error // why a database is not asked at this look
 	looked bool
 	latest statusCollector
 }
@@ -116,7 +116,13 @@ func (s *Status) Look(ctx context.Context) (StatusReport, error) {
 	for _, d := range s.cfg.Databases {
 		pools[d.Name] = d.Pool
 	}
-	s.down = reach(ctx, pools)
+	unreachable := reach(ctx, pools)
+	s.down = map[*pgxpool.Pool]error{}
+	for _, d := range s.cfg.Databases {
+		if err := named(unreachable, d.Name); err != nil {
+			s.down[d.Pool] = err
+		}
+	}
 	if !s.looked {
 		s.sampleAll(ctx)
 		if err := service.Sleep(ctx, s.cfg.Sample); err != nil {
@@ -150,21 +156,11 @@ func (s *Status) Look(ctx context.Context) (StatusReport, error) {
 func (s *Status) sampleAll(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, d := range s.cfg.Databases {
-		if named(s.down, d.Name) == nil {
+		if s.down[d.Pool] == nil {
 			all.Go(func() { _ = s.sampleWAL(ctx, d) })
 		}
 	}
 	all.Wait()
-}
-
-// isDown is why a database is not asked at this look, nil where it is.
-func (s *Status) isDown(pool *pgxpool.Pool) error {
-	for _, d := range s.cfg.Databases {
-		if err := named(s.down, d.Name); err != nil && d.Pool == pool {
-			return err
-		}
-	}
-	return nil
 }
 
 // Unable is what is said of what could not be done, in one line and without a callback's

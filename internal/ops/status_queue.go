@@ -42,16 +42,15 @@ func (s *Status) queue(ctx context.Context, in schema.Interest) QueueStatus {
 		err = s.askQueues(ctx, c, &q)
 	}
 	if err == nil {
-		err = s.isDown(c.Inbox)
+		err = s.down[c.Inbox]
 	}
 	if err == nil {
 		err = askInbox(ctx, c, &q)
 	}
 	if err == nil && q.Visible+q.InFlight > 0 {
-		err = s.isDown(c.Outbox)
-	}
-	if err == nil && q.Visible+q.InFlight > 0 {
-		err = askOldest(ctx, c, &q)
+		if err = s.down[c.Outbox]; err == nil {
+			err = askOldest(ctx, c, &q)
+		}
 	}
 	if err != nil {
 		q.Error = Unable(err)

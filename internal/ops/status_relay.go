@@ -73,7 +73,7 @@ const statusTimeout = 20 * time.Second
 // answers are there all the same.
 func (s *Status) relay(ctx context.Context, d StatusDatabase) RelayStatus {
 	r := RelayStatus{Database: d.Name}
-	if err := s.isDown(d.Pool); err != nil {
+	if err := s.down[d.Pool]; err != nil {
 		r.Error = err.Error()
 		return r
 	}
