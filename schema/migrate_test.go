@@ -113,7 +113,7 @@ func TestMigrateBesideALongTransaction(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	applied, err := schema.MigrateStore(t.Context(), db.DSN)
 	require.NoError(t, err)
-	require.Equal(t, []string{"events/00011_cheaper_checks.sql", "events/00012_checks_hold.sql", "events/00013_shards.sql", "events/00014_bucket_given.sql", "events/00015_size_holds.sql", "events/00016_inbox_day.sql"}, applied)
+	require.Equal(t, []string{"events/00011_cheaper_checks.sql", "events/00012_checks_hold.sql", "events/00013_shards.sql", "events/00014_bucket_given.sql", "events/00015_size_holds.sql", "events/00016_inbox_day.sql", "events/00017_safe_path.sql"}, applied)
 	var unsure int
 	require.NoError(t, other.QueryRow(t.Context(), `SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND NOT convalidated`).Scan(&unsure))
 	require.Zero(t, unsure)
@@ -151,7 +151,7 @@ func TestMigrateBesideACheckout(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit(t.Context()))
 	require.NoError(t, g.Wait())
-	require.Equal(t, []string{"store/00010_checkout_lighter.sql", "store/00011_checkout_alone.sql"}, applied)
+	require.Equal(t, []string{"store/00010_checkout_lighter.sql", "store/00011_checkout_alone.sql", "store/00012_safe_path.sql"}, applied)
 }
 
 // TestMigrateKeepsTheLargest: a row that was as large as the check allowed stays when the
@@ -168,7 +168,7 @@ func TestMigrateKeepsTheLargest(t *testing.T) {
 	require.NoError(t, err)
 	applied, err := schema.MigrateStore(t.Context(), db.DSN)
 	require.NoError(t, err)
-	require.Equal(t, []string{"events/00014_bucket_given.sql", "events/00015_size_holds.sql", "events/00016_inbox_day.sql"}, applied)
+	require.Equal(t, []string{"events/00014_bucket_given.sql", "events/00015_size_holds.sql", "events/00016_inbox_day.sql", "events/00017_safe_path.sql"}, applied)
 	_, err = conn.Exec(t.Context(), largest)
 	require.Equal(t, "23514", sqlState(err))
 	_, err = conn.Exec(t.Context(), `SELECT ensure_partitions(20)`)
@@ -414,6 +414,30 @@ func TestRoles(t *testing.T) {
 	require.NoError(t, connect(t, db.DSN).QueryRow(context.Background(),
 		`SELECT rolreplication FROM pg_roles WHERE rolname = $1`, schema.RoleRelay).Scan(&replicates))
 	require.True(t, replicates)
+}
+
+// TestNobodyBorrowsTheOwnersRights: where everybody may create in public, as in a database
+// that was made before Postgres 15, what stands there is not called with the owner's rights.
+func TestNobodyBorrowsTheOwnersRights(t *testing.T) {
+	t.Parallel()
+	db := pgtestDatabase(t)
+	owner := connect(t, db.DSN)
+	_, err := owner.Exec(t.Context(), `GRANT CREATE ON SCHEMA public TO PUBLIC; GRANT SELECT, DELETE ON products TO restock_api;
+		INSERT INTO orders (id, sku, quantity, remaining_stock) VALUES (gen_random_uuid(), 'CP-502101', 1, 9)`)
+	require.NoError(t, err)
+	// Each fits its call better than Postgres's own.
+	_, err = connect(t, db.RoleDSN(schema.RoleRelay, password)).Exec(t.Context(), `
+		CREATE FUNCTION borrowed() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'called as %', current_user; END $$;
+		CREATE FUNCTION to_char(date, text) RETURNS text LANGUAGE sql AS 'SELECT public.borrowed()';
+		CREATE FUNCTION format(text, text) RETURNS text LANGUAGE sql AS 'SELECT public.borrowed()'`)
+	require.NoError(t, err)
+	call := func(role, sql string) error {
+		_, err := connect(t, db.RoleDSN(role, password)).Exec(t.Context(), sql)
+		return err
+	}
+	require.NoError(t, call(schema.RoleAPI, `SELECT ensure_partitions(20)`))
+	require.NoError(t, call(schema.RoleConsumers, `SELECT ensure_inbox_day((now() AT TIME ZONE 'UTC')::date - 40)`))
+	require.ErrorContains(t, call(schema.RoleAPI, `DELETE FROM products`), `product 'CP-502101' was ordered`)
 }
 
 // TestRolesOfCustomers holds each role to what it may do in the customers
