@@ -138,8 +138,31 @@ func (s databaseSubject) rights(ctx context.Context, rights []right) error {
 	if err != nil {
 		return fmt.Errorf("look at the roles' rights: %w", err)
 	}
-	if found == 0 {
+	creators, err := s.creators(ctx, roles)
+	if err != nil {
+		return err
+	}
+	if len(creators) > 0 {
+		list := strings.Join(creators, ", ")
+		s.warn("rights", "REVOKE CREATE ON SCHEMA public FROM PUBLIC, "+list+";", "%s may create in the schema public, and what stands there may be called by the others and by the owner", list)
+	}
+	if found == 0 && len(creators) == 0 {
 		s.ok("rights", "each role has what it needs, and the outbox is insert only")
 	}
 	return nil
+}
+
+// creators are those of the roles that may create in public. In a database that was made
+// before Postgres 15 everybody may.
+func (s databaseSubject) creators(ctx context.Context, roles []string) ([]string, error) {
+	rows, err := s.db.Pool.Query(ctx, `SELECT rolname::text FROM pg_roles
+		WHERE rolname = ANY($1) AND NOT rolsuper AND has_schema_privilege(oid, 'public', 'CREATE') ORDER BY rolname`, roles)
+	if err != nil {
+		return nil, fmt.Errorf("look who may create in public: %w", err)
+	}
+	creators, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look who may create in public: %w", err)
+	}
+	return creators, nil
 }

@@ -60,6 +60,8 @@ func TestDoctorOfDatabases(t *testing.T) {
 		"a column is missing":     {"rights", `REVOKE UPDATE (redrive_id) ON inbox FROM restock_maintenance`, ops.LevelFail},
 		"no replay can end":       {"rights", `REVOKE UPDATE ON replays FROM restock_relay`, ops.LevelFail},
 		"a column too many":       {"rights", `GRANT UPDATE (body) ON outbox TO restock_api`, ops.LevelWarn},
+		"everybody creates":       {"rights", `GRANT CREATE ON SCHEMA public TO PUBLIC`, ops.LevelWarn},
+		"a role creates":          {"rights", `GRANT CREATE ON SCHEMA public TO restock_relay`, ops.LevelWarn},
 		"the trigger is disabled": {"buckets", `ALTER TABLE outbox DISABLE TRIGGER ALL`, ops.LevelFail},
 		"another group's bucket":  {"buckets", `INSERT INTO outbox (id, type, message_group, bucket, attributes, body) VALUES (gen_random_uuid(), 'a', 'g', (bucket_of('g') + 1) % 256, '{}', '{}')`, ops.LevelFail},
 		"a row of no shard": {"buckets", `INSERT INTO shards (slot, relay, publication, first_bucket, last_bucket, state) VALUES ('a', 'a', 'a', 0, 255, 'serving');
