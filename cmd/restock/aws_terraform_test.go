@@ -274,7 +274,9 @@ func (tf *terraform) switched() {
 	tf.variables["consumer_runtime"], tf.variables["lambda_package"] = "lambda", function
 	tf.variables["replica"], tf.variables["owner_secret_arns"] = true, map[string]string{"store": "restock/marketing-secrets", "customers": "restock/marketing-secrets"}
 	out := tf.run("plan", "-out=switched")
-	require.Contains(tf.t, tf.run("show", "-json", "switched"), "postgres://restock_consumers:p%40ss%20w%2Brd@")
+	planned := tf.run("show", "-json", "switched")
+	require.Contains(tf.t, planned, "postgres://restock_consumers:p%40ss%20w%2Brd@")
+	tf.bounded(planned)
 	for _, name := range append(consumerNames(), "stock-increase") {
 		require.Contains(tf.t, out, fmt.Sprintf(`module.compute.aws_lambda_function.function[%q] will be created`, name))
 	}
@@ -282,6 +284,39 @@ func (tf *terraform) switched() {
 	require.Contains(tf.t, out, `module.database.aws_db_instance.replica["store"] will be created`)
 	require.NotContains(tf.t, out, "module.database.aws_db_instance.primary[\"store\"] must be replaced")
 	tf.t.Log(lastLines(out, "Plan:"))
+}
+
+// bounded holds that no function runs more often at once than the database can bear: each
+// is bounded by its event source, or else by itself.
+func (tf *terraform) bounded(planned string) {
+	tf.t.Helper()
+	var plan struct {
+		ResourceChanges []struct {
+			Type   string
+			Index  any
+			Change struct{ After json.RawMessage }
+		} `json:"resource_changes"`
+	}
+	require.NoError(tf.t, json.Unmarshal([]byte(planned), &plan))
+	bounds := map[string]int{}
+	for _, r := range plan.ResourceChanges {
+		var after struct {
+			Reserved int `json:"reserved_concurrent_executions"`
+			Scaling  []struct {
+				Most int `json:"maximum_concurrency"`
+			} `json:"scaling_config"`
+		}
+		switch r.Type {
+		case "aws_lambda_function", "aws_lambda_event_source_mapping":
+			require.NoError(tf.t, json.Unmarshal(r.Change.After, &after))
+			name := fmt.Sprint(r.Index)
+			bounds[name] = max(bounds[name], after.Reserved)
+			for _, s := range after.Scaling {
+				bounds[name] = s.Most
+			}
+		}
+	}
+	require.Equal(tf.t, map[string]int{"ads": 10, "factory": 10, "marketing": 10, "stock-increase": 10, "vip": 10}, bounds)
 }
 
 func lastLines(out, from string) string {

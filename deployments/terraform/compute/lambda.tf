@@ -65,7 +65,10 @@ resource "aws_lambda_function" "function" {
   memory_size      = 256
   # A sixth of the queue's visibility timeout, and no more than RESTOCK_LEASE.
   timeout = floor(var.queue_visibility_seconds / 6)
-  tags    = var.tags
+  # Anybody may call the callback's address, and each of its functions takes connections to
+  # the store. A consumer's are bounded by its event source.
+  reserved_concurrent_executions = each.key == "stock-increase" ? var.lambda_concurrency : -1
+  tags                           = var.tags
 
   vpc_config {
     subnet_ids         = var.subnet_ids

@@ -108,7 +108,7 @@ variable "lambda_package" {
 }
 
 variable "lambda_concurrency" {
-  description = "Invocations of a consumer's function at once. Each takes connections to its database (RESTOCK_MAX_CONNS, 2)."
+  description = "Invocations of a function at once. Each takes connections to its database (RESTOCK_MAX_CONNS, 2, and one more for the callback). For the callback they are reserved, of which Lambda keeps 100 of the account's for all others."
   type        = number
   default     = 10
   validation {
