@@ -61,7 +61,7 @@ type built struct{ id, program string }
 func buildImage(t *testing.T, tag string) built {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "clone")
-	out, err := exec.Command("git", "clone", "--quiet", "--local", "../..", dir).CombinedOutput()
+	out, err := exec.Command("git", "clone", "--quiet", "../..", dir).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	build := exec.Command(filepath.Join(dir, "deployments/docker/build"), tag)
 	var errs strings.Builder
