@@ -56,13 +56,7 @@ func freeAddress(t *testing.T) string {
 
 func newFire(t *testing.T) *fire {
 	t.Helper()
-	_, port, err := net.SplitHostPort(freeAddress(t))
-	require.NoError(t, err)
-	f := &fire{T: t, orders: map[string]bool{}}
-	cfg := localpg.Config{}
-	_, err = fmt.Sscan(port, &cfg.Port)
-	require.NoError(t, err)
-	f.postgres = pgtest.NewServer(t, cfg)
+	f := &fire{T: t, orders: map[string]bool{}, postgres: pgtest.NewServer(t, localpg.Config{})}
 	require.NoError(t, f.postgres.CreateDatabase(t.Context(), "store", ""))
 	require.NoError(t, store.Setup(t.Context(), f.postgres.DSN("store")))
 	// Some sell out soon, most last to the end.
@@ -172,7 +166,8 @@ func (f *fire) strike(r *rand.Rand) string {
 	n := r.IntN(2)
 	cut := func(p *toxiproxy.Proxy) {
 		p.Stop()
-		require.NoError(f, p.Start())
+		// A child that another test is starting holds the port until it has become its program.
+		require.Eventually(f, func() bool { return p.Start() == nil }, patience, time.Millisecond)
 	}
 	switch r.IntN(5) {
 	case 0:
