@@ -142,7 +142,7 @@ func (a *Ads) handle(ctx context.Context, d Delivery, replenishment uuid.UUID, s
 	c, err := a.look(ctx, replenishment, d.Event.Seq())
 	switch {
 	case errors.Is(err, pgx.ErrNoRows) && d.Attempt < unknownTries:
-		return Effect{}, fmt.Errorf("replenishment %s is not there yet", replenishment)
+		return Effect{}, notThereYet(fmt.Errorf("replenishment %s is not there yet", replenishment))
 	case errors.Is(err, pgx.ErrNoRows):
 		return Effect{}, Permanent(fmt.Errorf("replenishment %s is unknown", replenishment))
 	case err != nil:
@@ -179,7 +179,7 @@ func (a *Ads) resume(ctx context.Context, d Delivery, c adsCase) (Effect, error)
 	case c.resume == mailSent:
 		return Effect{Reference: "already sent: " + c.resumeMessageID}, nil
 	case c.state != "delivered" && d.Attempt < unknownTries:
-		return Effect{}, fmt.Errorf("the delivery of replenishment %s is not there yet", c.replenishment)
+		return Effect{}, notThereYet(fmt.Errorf("the delivery of replenishment %s is not there yet", c.replenishment))
 	case c.state != "delivered":
 		return Effect{}, Permanent(fmt.Errorf("replenishment %s is %s, not delivered", c.replenishment, c.state))
 	case c.stop != mailSending && c.stop != mailSent:

@@ -646,6 +646,24 @@ func TestAdsResumeOfWhatWasNotDeliveredIsDead(t *testing.T) {
 	require.Equal(t, []string{"stop"}, w.kinds())
 }
 
+// What is not there yet in our own database says nothing of SES, which nobody asked.
+func TestAdsUnknownReplenishmentsOpenNoCircuit(t *testing.T) {
+	w := adsSetup(t)
+	w.product("CP-1", "Donut", "ko")
+	worker := w.prepare(w.handler(), func(c *consumers.Config) {
+		c.Interest, _ = schema.InterestOf(schema.ConsumerAds, schema.DefaultVIPThreshold)
+		c.CircuitFailures, c.CircuitOpen = 2, time.Hour
+	})
+	for _, sku := range []string{"CP-X", "CP-Y"} {
+		w.event(sku)
+		w.publish(w.append(schema.StockReplenished{ReplenishmentID: w.deplete("CP-1").id, SKU: sku + "2", Quantity: 10}))
+		w.exec(`UPDATE replenishments SET state = 'cancelled', closed_at = now()`)
+	}
+	require.Len(t, worker.ProcessBatch(t.Context(), w.receive()), 4)
+	require.InDelta(t, 0, worker.metric(w.world, "circuit_state"), 0)
+	require.Equal(t, 4, scan[int](w.world, `SELECT sum(attempt) FROM inbox`), "they are attempts all the same")
+}
+
 func TestAdsConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	_, err := consumers.NewAds(consumers.AdsConfig{From: "nobody"})

@@ -22,6 +22,10 @@ func Unavailable(err error) error { return mark(err, unavailable, 0) }
 // held against the other side.
 func DatabaseUnavailable(err error) error { return mark(Unavailable(err), database, 0) }
 
+// notThereYet marks the want of a row of our own database. It is an attempt, and not
+// held against the other side, which was not asked.
+func notThereYet(err error) error { return mark(err, database, 0) }
+
 // Uncertain marks the failure of a call that may have been accepted all the
 // same: a time-out, or a connection cut after the request was sent.
 func Uncertain(err error) error { return mark(err, uncertain, 0) }

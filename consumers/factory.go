@@ -104,7 +104,7 @@ func (f *Factory) Handle(ctx context.Context, d Delivery) (Effect, error) {
 	err := f.pool.QueryRow(ctx, `SELECT state FROM replenishments WHERE id = $1`, p.ReplenishmentID).Scan(&state)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows) && d.Attempt < unknownTries:
-		return Effect{}, fmt.Errorf("replenishment %s is not there yet", p.ReplenishmentID)
+		return Effect{}, notThereYet(fmt.Errorf("replenishment %s is not there yet", p.ReplenishmentID))
 	case errors.Is(err, pgx.ErrNoRows):
 		return Effect{}, Permanent(fmt.Errorf("replenishment %s is unknown", p.ReplenishmentID))
 	case err != nil:

@@ -2,6 +2,7 @@ package consumers_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -309,6 +310,23 @@ func TestFactoryUnknownReplenishmentIsDeadAfterAFewLooks(t *testing.T) {
 	require.Equal(t, 5, row.attempt)
 	require.Contains(t, row.lastError, "is unknown")
 	require.Empty(t, p.Productions())
+}
+
+// Replenishments that are not there, as after a failover that lost them, say nothing
+// of the factory, which nobody asked: it is asked for the others meanwhile.
+func TestFactoryUnknownReplenishmentsOpenNoCircuit(t *testing.T) {
+	w := setup(t)
+	p := newPlant(w)
+	worker := w.prepare(w.factoryAt(p.server.URL), func(c *consumers.Config) { c.CircuitFailures, c.CircuitOpen = 2, time.Hour })
+	for i := range 4 {
+		w.event(fmt.Sprintf("SKU-X%d", i))
+	}
+	require.Len(t, worker.ProcessBatch(t.Context(), w.receive()), 4)
+	require.InDelta(t, 0, worker.metric(w, "circuit_state"), 0)
+	require.Equal(t, 4, scan[int](w, `SELECT sum(attempt) FROM inbox`), "they are attempts all the same")
+	e := w.request()
+	require.Empty(t, worker.ProcessBatch(t.Context(), w.receive()))
+	require.Equal(t, "done", w.inbox(e.ID, uuid.Nil).state)
 }
 
 func TestFactoryConfigIsChecked(t *testing.T) {
