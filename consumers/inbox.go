@@ -272,9 +272,13 @@ func (b *inbox) recorded(ctx context.Context, c claim, o outcome) (bool, error) 
 	return found, nil
 }
 
+// auditSQL keeps a call once, however often it is recorded: a record is tried again
+// where its commit's answer was lost.
 const auditSQL = `
 	INSERT INTO effects (day, event_id, consumer, replay_id, attempt, kind, outcome, reference, detail, started_at, ended_at)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), nullif($9, ''), $10, $11)`
+	SELECT $1::date, $2::uuid, $3::text, $4::uuid, $5::integer, $6::text, $7::text, nullif($8, ''), nullif($9, ''), $10::timestamptz, $11::timestamptz
+	 WHERE NOT EXISTS (SELECT FROM effects WHERE day = $1 AND event_id = $2 AND consumer = $3 AND replay_id = $4 AND attempt = $5
+	                                         AND kind = $6 AND started_at = $10)`
 
 func (b *inbox) auditArgs(c claim, call *Call) []any {
 	return []any{

@@ -16,6 +16,7 @@ type wire struct {
 	mu         sync.Mutex
 	down       bool
 	loseCommit bool
+	loseNext   bool
 	conns      []net.Conn
 }
 
@@ -61,11 +62,23 @@ func (w *wire) loseACommit() {
 	w.loseCommit = true
 }
 
-func (w *wire) losesThisCommit() bool {
+// loseNextAnswer cuts the connection that is used next, once what it is asked is
+// carried out.
+func (w *wire) loseNextAnswer() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	loses := w.loseCommit
-	w.loseCommit = false
+	w.loseNext = true
+}
+
+func (w *wire) losesThis(asked []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.loseCommit && bytes.Contains(asked, []byte("commit\x00")) {
+		w.loseCommit = false
+		return true
+	}
+	loses := w.loseNext
+	w.loseNext = false
 	return loses
 }
 
@@ -85,7 +98,7 @@ type wireConn struct {
 }
 
 func (c *wireConn) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("commit\x00")) && c.wire.losesThisCommit() {
+	if c.wire.losesThis(p) {
 		c.mu.Lock()
 		c.dies = true
 		c.mu.Unlock()

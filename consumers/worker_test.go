@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -502,6 +503,36 @@ func TestRecordWhoseAnswerWasLost(t *testing.T) {
 	require.Len(t, r.seen(), 1)
 	require.NoError(t, worker.stop())
 	require.InDelta(t, 1, worker.metric(w, "messages_total", "handled"), 0)
+}
+
+// A call whose record was committed and its answer lost is one call in the audit,
+// however often it is recorded: two would be a call that was repeated.
+func TestCallWhoseRecordsAnswerWasLostIsAuditedOnce(t *testing.T) {
+	for consumer, lose := range map[string]func(*cell){
+		schema.ConsumerFactory:   func(c *cell) { c.wire.loseACommit() },    // has rows of its own
+		schema.ConsumerMarketing: func(c *cell) { c.wire.loseNextAnswer() }, // has none
+	} {
+		t.Run(consumer, func(t *testing.T) {
+			c := newCell(t, consumer)
+			c.subject.Outside.Up()
+			c.pool.Close()
+			c.pool = c.connect(c.db.RoleDSN(c.role, password), c.wire.use, func(cfg *pgxpool.Config) { cfg.MaxConns = 1 })
+			worker := c.prepare(c.handler())
+			c.reaches("F") // its statements are prepared
+			require.Empty(t, worker.ProcessBatch(t.Context(), c.receive()))
+			held, leave := c.subject.Hold("G", false)
+			e := c.reaches("G")
+			batch := c.receive()
+			through := make(chan []string)
+			go func() { through <- worker.ProcessBatch(t.Context(), batch) }()
+			c.eventually("it is held", func() bool { return held() == 1 })
+			lose(c)
+			leave()
+			require.Empty(t, <-through)
+			require.Equal(t, "done", c.inbox(e.ID, uuid.Nil).state)
+			require.Equal(t, 1, scan[int](c.world, `SELECT count(*) FROM effects WHERE event_id = $1`, e.ID))
+		})
+	}
 }
 
 func TestGivesUpAfterItsAttempts(t *testing.T) {
