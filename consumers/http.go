@@ -171,9 +171,10 @@ func excerpt(answer []byte) string {
 	return ": " + text
 }
 
+// Other sides escape what they echo, each its own way, in a form, in HTML or in JSON.
 var (
-	mailAddress = regexp.MustCompile(`[^\s"'<>@:,;=]+@[^\s"'<>@:,;]+`)
-	signature   = regexp.MustCompile(`\bsig=[^\s"'&\\]*`)
+	mailAddress = regexp.MustCompile(`[^\s"'<>@:,;=]+(?:@|%40)[^\s"'<>@:,;]+`)
+	signature   = regexp.MustCompile(`sig(?:=|%3[Dd]|\\u003[Dd]|&#x3[Dd];|&#61;)[^\s"'&\\]*`)
 	webhookKey  = regexp.MustCompile(`\bwhsec_[A-Za-z0-9+/=_-]*`)
 )
 

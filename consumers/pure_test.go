@@ -159,6 +159,13 @@ func TestRedact(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `{"r":"(mail address)","c":"http://s/x?sig=redacted&a=1"} (mail address)`,
 		redact(`{"r":"a.b+c@example.com","c":"http://s/x?sig=abc123&a=1"} x@y`))
+	for _, echo := range []string{ // as escaped by Gson, by a form, by Handlebars, by others
+		`{"c":"http://s/x?a=1\u0026sig\u003dabc123\u003d"}`, "c=http%3A%2F%2Fs%2Fx%3Fsig%3Dabc123&r=a", "http://s/x?sig&#x3D;abc123", "http://s/x?sig&#61;abc123",
+	} {
+		require.NotContains(t, redact(echo), "abc123")
+		require.Contains(t, redact(echo), "sig=redacted")
+	}
+	require.Equal(t, "r=(mail address)", redact("r=a.b%40example.com"))
 	require.Equal(t, `the key "whsec_redacted" is old`, redact(`the key "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" is old`))
 }
 
