@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -65,6 +66,7 @@ type MarketingConfig struct {
 // stands in the URL itself is refused at the start.
 type Marketing struct {
 	url       string
+	private   []string // what may be secret of it, the longest first
 	outside   *outside
 	transport *http.Transport
 	signer    signer
@@ -88,6 +90,7 @@ func NewMarketing(cfg MarketingConfig) (*Marketing, error) {
 	transport := newTransport(slices.Clone(cfg.AllowedPrefixes))
 	return &Marketing{
 		url:       cfg.URL,
+		private:   privateOf(cfg.URL),
 		outside:   newOutside("the marketing system", http.Client{Transport: transport}, cfg.Timeout),
 		transport: transport,
 		signer:    sign,
@@ -124,7 +127,7 @@ func (m *Marketing) Handle(ctx context.Context, d Delivery) (Effect, error) {
 	call := &Call{Kind: KindWebhook, Started: time.Now()}
 	a, err := m.post(ctx, d)
 	if err == nil && !a.accepted() {
-		a.body = withoutCustomer(a.body, p.CustomerID)
+		a.body = without(withoutCustomer(a.body, p.CustomerID), "(URL)", m.private...)
 		err = refusal(m.outside.name, a)
 	}
 	call.end(err)
@@ -149,13 +152,29 @@ func (m *Marketing) post(ctx context.Context, d Delivery) (answer, error) {
 	return m.outside.post(ctx, m.url, header, d.Body)
 }
 
+// privateOf is what may be secret of a URL, in the forms in which an answer may echo
+// it: many servers tell which path they do not know.
+func privateOf(text string) []string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil
+	}
+	all := []string{u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery}
+	return slices.DeleteFunc(all, func(s string) bool { return s == "" || s == "/" })
+}
+
 // withoutCustomer takes the customer's id, which the other side may echo, out of
 // an answer: what is left of it is logged.
-func withoutCustomer(body []byte, id string) []byte {
-	const instead = "(customer)"
-	pairs := []string{id, instead}
-	if quoted, err := json.Marshal(id); err == nil {
-		pairs = append(pairs, string(quoted[1:len(quoted)-1]), instead)
+func withoutCustomer(body []byte, id string) []byte { return without(body, "(customer)", id) }
+
+// without replaces texts in an answer, also as JSON and HTML show them.
+func without(body []byte, instead string, texts ...string) []byte {
+	var pairs []string
+	for _, text := range texts {
+		pairs = append(pairs, text, instead, html.EscapeString(text), instead)
+		if quoted, err := json.Marshal(text); err == nil {
+			pairs = append(pairs, string(quoted[1:len(quoted)-1]), instead)
+		}
 	}
 	return []byte(strings.NewReplacer(pairs...).Replace(string(body)))
 }

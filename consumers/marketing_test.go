@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"log"
 	"net"
@@ -503,6 +504,36 @@ func TestMarketingHostileCustomers(t *testing.T) {
 	}
 	require.Contains(t, text, "event handled")
 	require.Contains(t, text, "event dead")
+}
+
+// Many servers answer with the path that was asked for, which is often secret.
+func TestMarketingURLIsTakenOutOfAnswers(t *testing.T) {
+	t.Parallel()
+	for name, echo := range map[string]func(*http.Request) string{
+		"path":        func(r *http.Request) string { return "Cannot POST " + r.URL.Path },
+		"request URI": func(r *http.Request) string { return `{"path":"` + r.URL.RequestURI() + `"}` },
+		"in HTML":     func(r *http.Request) string { return html.EscapeString(r.URL.RequestURI()) },
+		"query":       func(r *http.Request) string { return "bad " + r.URL.RawQuery },
+		"whole":       func(r *http.Request) string { return "Redirecting to https://" + r.Host + r.URL.RequestURI() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				rw.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(rw, echo(r))
+			}))
+			defer server.Close()
+			effect, err := marketingAt(t, server.URL+"/services/hidden/in%20path?key=hidden&a=hidden").Handle(t.Context(), promotion(t))
+			require.ErrorContains(t, err, "answered 404")
+			require.ErrorContains(t, err, "(URL)")
+			require.NotContains(t, err.Error(), "hidden")
+			require.NotContains(t, effect.Call.Detail, "hidden")
+		})
+	}
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	_, err := marketingAt(t, server.URL+"/").Handle(t.Context(), promotion(t))
+	require.ErrorContains(t, err, "404 page not found", "no path is no secret")
 }
 
 func TestMarketingKeepsItsConnection(t *testing.T) {
