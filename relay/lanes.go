@@ -2,6 +2,7 @@ package relay
 
 import (
 	"container/heap"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,6 +120,39 @@ func (l *lanes) cut(e *entry) []*entry {
 		e = behind
 	}
 	return all
+}
+
+// withdraw takes out of the lanes what is of a replay and not in flight.
+func (l *lanes) withdraw(r *replay) []*entry {
+	waits := make(map[*lane]bool)
+	for _, ln := range slices.Concat(l.ready, l.held) {
+		waits[ln] = true
+	}
+	var out []*entry
+	for _, ln := range l.byGroup {
+		first := ln.head
+		ln.head, ln.tail = nil, nil
+		for e := first; e != nil; {
+			behind := e.next
+			e.next = nil
+			switch {
+			case e.item != nil && e.item.replay == r && (e != first || waits[ln]):
+				out = append(out, e)
+			case ln.head == nil:
+				ln.head, ln.tail = e, e
+			default:
+				ln.tail.next, ln.tail = e, e
+			}
+			e = behind
+		}
+		if ln.head == nil {
+			delete(l.byGroup, ln.group)
+		}
+	}
+	empty := func(ln *lane) bool { return ln.head == nil }
+	l.ready, l.held = slices.DeleteFunc(l.ready, empty), slices.DeleteFunc(l.held, empty)
+	heap.Init(&l.held)
+	return out
 }
 
 // hold puts an entry in flight back to the head of its lane, which may not go

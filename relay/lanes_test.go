@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -13,7 +14,8 @@ import (
 // TestLanes publishes random events of few groups with random failures. Whatever
 // the schedule, a group has one entry in flight at most, nothing held goes before
 // its time, what is to go alone does, and each group comes out whole and in the
-// order in which it went in, also where what waits of it is cut out and comes back.
+// order in which it went in, also where what waits of it is cut out and comes back, and
+// what waits of a replay is taken out for good.
 func TestLanes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := newLanes()
@@ -22,6 +24,7 @@ func TestLanes(t *testing.T) {
 		inFlight := map[string]*entry{}
 		until := map[string]time.Time{}
 		seq := int64(0)
+		replayed := &replay{}
 
 		someInFlight := func(t *rapid.T) *entry {
 			if len(inFlight) == 0 {
@@ -65,8 +68,24 @@ func TestLanes(t *testing.T) {
 			"push": func(t *rapid.T) {
 				seq++
 				g := strconv.Itoa(rapid.IntRange(0, 5).Draw(t, "group"))
-				l.push(&entry{group: g, seq: seq, size: rapid.IntRange(1, 300).Draw(t, "size")})
+				e := &entry{group: g, seq: seq, size: rapid.IntRange(1, 300).Draw(t, "size")}
+				if rapid.Bool().Draw(t, "replayed") {
+					e.item = &item{replay: replayed}
+				}
+				l.push(e)
 				pushed[g] = append(pushed[g], seq)
+			},
+			"withdraw": func(t *rapid.T) {
+				for _, e := range l.withdraw(replayed) {
+					require.NotSame(t, inFlight[e.group], e)
+					pushed[e.group] = slices.DeleteFunc(pushed[e.group], func(seq int64) bool { return seq == e.seq })
+				}
+				maps.DeleteFunc(until, func(g string, _ time.Time) bool { return l.byGroup[g] == nil })
+				for g, ln := range l.byGroup {
+					for e := ln.head; e != nil; e = e.next {
+						require.True(t, e.item == nil || e == inFlight[g], "some of it waits still")
+					}
+				}
 			},
 			"next": func(t *rapid.T) {
 				take(t, rapid.IntRange(1, 10).Draw(t, "entries"), rapid.IntRange(1, 1000).Draw(t, "bytes"))
@@ -110,6 +129,7 @@ func TestLanes(t *testing.T) {
 				finish(e)
 			}
 		}
+		maps.DeleteFunc(pushed, func(_ string, seqs []int64) bool { return len(seqs) == 0 })
 		require.Equal(t, pushed, done)
 	})
 }

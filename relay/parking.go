@@ -19,6 +19,11 @@ func (p *pipeline) parkOverdue(call uint64, failed []failure, whole bool, now ti
 	p.witness.saw(call, failed)
 	var again []failure
 	for _, f := range failed {
+		if item := f.entry.item; item != nil && item.replay.stopped {
+			p.lanes.done(f.entry)
+			p.letGo(f.entry)
+			continue
+		}
 		due := p.witness.judge(f.entry, call, now, p.holdAfter, p.window.waiting.Load())
 		if due && (!whole || len(failed) == 1) && p.holds(now) {
 			if f.entry.item != nil {

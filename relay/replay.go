@@ -40,7 +40,7 @@ type item struct {
 
 const (
 	// replayAhead bounds how far a replay goes ahead of its first item that is not
-	// dealt with: what a crash repeats, and what a cancel comes too late for.
+	// dealt with: what a crash repeats, and what is resumed after a cancel.
 	replayAhead = 2000
 	// replayPage and replayBytes bound one load, but for its last event.
 	replayPage  = 500
@@ -95,8 +95,8 @@ func (r *replay) drop() int {
 	return memory
 }
 
-// recorded notes that an item is durable.
-func (r *replay) recorded(e *entry) {
+// leaves notes that an item is out of hand.
+func (r *replay) leaves(e *entry) {
 	r.inHand--
 	r.memory -= e.memory
 }

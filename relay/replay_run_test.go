@@ -204,6 +204,47 @@ func TestReplayCancelAndResume(t *testing.T) {
 	require.ErrorIs(t, err, ops.ErrNoReplay)
 }
 
+// TestReplayCancelledWhileRefused: all that is left of a replay is refused, and nothing else
+// is published that would tell that from an outage. Cancelled, it ends, lets the next one
+// go and what came of the group meanwhile, and can be resumed.
+func TestReplayCancelledWhileRefused(t *testing.T) {
+	t.Parallel()
+	for name, rule := range map[string]localaws.Rule{
+		"entries": {Effect: localaws.FailEntries, Service: "sns", Group: "bad", Code: "InternalError"},
+		"calls":   {Effect: localaws.Cut, Service: "sns", Group: "bad"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOutbox(t)
+			run := o.start()
+			want := o.each(30, "bad", "good")
+			o.received(30)
+			o.settled()
+			fault := o.aws.Faults().Add(rule)
+			r := o.replays()
+			id := o.replay(r, 0, ops.ReplaySelection{Groups: []string{"bad"}})
+			o.eventually("it is refused", func() bool { return o.aws.Faults().Hits(fault) > 3 })
+			live := o.commit(event("bad", 1))
+
+			_, err := r.Cancel(o.ctx, id)
+			require.NoError(t, err)
+			next := o.replay(r, 0, ops.ReplaySelection{Groups: []string{"good"}})
+			o.awaitReplay(r, next, "done")
+			require.Equal(t, map[string]map[string][]uuid.UUID{next.String(): {"good": want["good"]}}, o.copies(15))
+
+			o.aws.Faults().Remove(fault)
+			require.Equal(t, live, o.received(1)["bad"])
+			o.settled()
+			o.eventually("nothing is held", func() bool { return run.metric(t, "window_bytes") == 0 })
+			_, err = r.Resume(o.ctx, id)
+			require.NoError(t, err)
+			require.Zero(t, o.awaitReplay(r, id, "done").Failed)
+			require.Equal(t, map[string]map[string][]uuid.UUID{id.String(): {"bad": want["bad"]}}, o.copies(15))
+			o.drained()
+		})
+	}
+}
+
 // TestReplayBesideAFullWindow: what a slow replay has loaded is more than the window,
 // and the stream reads on beside it.
 func TestReplayBesideAFullWindow(t *testing.T) {

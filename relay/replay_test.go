@@ -62,7 +62,7 @@ func TestReplayStaysAhead(t *testing.T) {
 			for range rapid.IntRange(0, min(len(inHand), 100)).Draw(t, "answers") {
 				i := rapid.IntRange(0, len(inHand)-1).Draw(t, "which")
 				handOver(inHand[i : i+1])
-				r.recorded(inHand[i])
+				r.leaves(inHand[i])
 				inHand[i] = inHand[len(inHand)-1]
 				inHand = inHand[:len(inHand)-1]
 			}

@@ -61,9 +61,25 @@ func (p *pipeline) turn(found *replay) {
 		p.log.Info().Stringer("replay_id", found.as.ID).Int64("events", found.events).Int64("done", found.done.upTo).Int("rate", found.rate).
 			Str("by", found.by).Msg("replaying")
 	case s.current != nil && (found == nil || found.as.ID != s.current.as.ID):
-		p.window.remove(s.current.drop())
-		p.endReplay(s.current)
+		p.stopReplay(s.current)
 	}
+}
+
+// stopReplay ends a replay that is cancelled. What is at the publisher is still waited for,
+// once: what is refused would be for ever, and all that come after it would wait.
+func (p *pipeline) stopReplay(r *replay) {
+	p.window.remove(r.drop())
+	for _, e := range p.lanes.withdraw(r) {
+		p.letGo(e)
+	}
+	p.endReplay(r)
+}
+
+// letGo lets go of an item of a replay that was stopped, for it to go when that is resumed.
+func (p *pipeline) letGo(e *entry) {
+	e.item.replay.leaves(e)
+	p.window.remove(e.memory)
+	p.endReplay(e.item.replay)
 }
 
 // feed puts items into the lanes, as many as the rate allows.
@@ -141,7 +157,7 @@ func (p *pipeline) giveUpReplayed(f failure) {
 
 // replayed notes that an item is durable.
 func (p *pipeline) replayed(r *replay, e *entry) {
-	r.recorded(e)
+	r.leaves(e)
 	if e.parked == nil && !e.item.elsewhere {
 		p.metrics.replayed.Inc()
 	}

@@ -16,7 +16,7 @@ type replayCommand struct {
 	List   replayListCommand   `cmd:"" help:"List the replays, the newest first."`
 	Show   replayShowCommand   `cmd:"" help:"Show one replay: who asked for what, how far it is, what could not be published."`
 	Resume replayResumeCommand `cmd:"" help:"Go on with a cancelled replay, and watch it; or only watch one that goes on."`
-	Cancel replayCancelCommand `cmd:"" help:"End a replay that is not over. What the relay has in hand, 2000 events at most, still goes."`
+	Cancel replayCancelCommand `cmd:"" help:"End a replay that is not over. What the relay is just sending may still go; a resume sends the last 2000 events at most again."`
 }
 
 // replayFlags are what each of them needs.

@@ -156,7 +156,7 @@ func (r *Replays) Failures(ctx context.Context, id uuid.UUID, most int) ([]Repla
 }
 
 // Cancel ends a replay that is not over. The relay learns of it within a second;
-// what it has in its lanes by then still goes.
+// what it is sending just then may still go.
 func (r *Replays) Cancel(ctx context.Context, id uuid.UUID) (ReplayState, error) {
 	tag, err := r.cfg.DB.Exec(ctx, `UPDATE replays SET state = 'cancelled', cancelled_by = $2, ended_at = now()
 		WHERE id = $1 AND state IN ('waiting', 'running')`, id, r.cfg.By)
