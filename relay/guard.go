@@ -25,6 +25,7 @@ type guard struct {
 	timeout time.Duration // after so long without a word Postgres ends the session
 	opened  time.Time
 	leased  atomic.Int64 // how long after opened the lock is surely held, in nanoseconds
+	watched atomic.Bool  // watch runs, and may come to know that the lock is held for longer
 }
 
 // standbyEvery is how often a standby tries for a lock. It asks rather than
@@ -171,6 +172,8 @@ func (g *guard) notified(ctx context.Context, within time.Duration) error {
 // the shard is found to be no longer this relay's: the lock is kept all the same until
 // the guard is closed.
 func (g *guard) watch(ctx context.Context, reassigned func()) error {
+	g.watched.Store(true)
+	defer g.watched.Store(false)
 	for {
 		mine, err := g.listen(ctx)
 		if err != nil {
@@ -209,6 +212,24 @@ func (g *guard) extend(asked time.Time) { g.leased.Store(int64(asked.Add(g.timeo
 // than its session could idle finds here that it holds nothing any more, before it
 // has read a word from anybody. Safe for concurrent use.
 func (g *guard) holds(now time.Time) bool { return now.Sub(g.opened) < time.Duration(g.leased.Load()) }
+
+// Why it is not sure that the lock is held: perhaps not yet again, or not any more.
+var (
+	errLockUnsure = errors.New("it is not sure that the lock is held")
+	errLockLost   = errors.New("the lock was lost before all that is to be parked was: that is left to the next relay")
+)
+
+// held is holds for one who waits until it is sure.
+func (g *guard) held() error {
+	watched := g.watched.Load()
+	switch {
+	case g.holds(time.Now()):
+		return nil
+	case watched:
+		return errLockUnsure
+	}
+	return errLockLost
+}
 
 func (g *guard) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -39,7 +39,8 @@ type ledger struct {
 	// parkedOnly leaves out what was published.
 	parkedOnly bool
 	promise    promise
-	failed     func(error) // told of each failed try
+	failed     func(error)  // told of each failed try
+	held       func() error // as guard.held
 }
 
 // visit bounds one visit to the database. Where the server is gone without a word,
@@ -71,7 +72,9 @@ func (l *ledger) recorded(ctx context.Context, entries []*entry) (map[uuid.UUID]
 	return set, nil
 }
 
-// record makes what became of the entries durable, trying until it has or ctx ends.
+// record makes what became of the entries durable, trying until it has or ctx ends. What
+// is parked is written only while the lock is surely held: by one who has lost it, the next
+// relay would be told to hold back what it has in its lanes.
 func (l *ledger) record(ctx context.Context, entries []*entry) error {
 	if l.parkedOnly {
 		entries = slices.DeleteFunc(slices.Clone(entries), (*entry).newlyPublished)
@@ -79,9 +82,19 @@ func (l *ledger) record(ctx context.Context, entries []*entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	return service.Retry(ctx, l.backoff, func(ctx context.Context) error {
+	var lost error
+	err := service.Retry(ctx, l.backoff, func(ctx context.Context) error {
 		start := time.Now()
-		err := l.write(ctx, entries)
+		var err error
+		if slices.ContainsFunc(entries, (*entry).parks) {
+			if err = l.held(); errors.Is(err, errLockLost) {
+				lost, entries = err, slices.DeleteFunc(slices.Clone(entries), (*entry).parks)
+				err = nil
+			}
+		}
+		if err == nil {
+			err = l.write(ctx, entries)
+		}
 		if schema.IsMissingPartition(err) {
 			if err = schema.EnsurePartitions(ctx, l.pool); err == nil {
 				err = l.write(ctx, entries)
@@ -95,6 +108,10 @@ func (l *ledger) record(ctx context.Context, entries []*entry) error {
 		l.metrics.ledgerSeconds.Observe(time.Since(start).Seconds())
 		return nil
 	})
+	if err == nil {
+		err = lost
+	}
+	return err
 }
 
 // write makes rows, parked rows and watermark durable in one transaction. Rows that
@@ -122,6 +139,9 @@ func (l *ledger) write(ctx context.Context, entries []*entry) error {
 // newlyPublished tells an entry of which a ledger row is all there is to write: it was
 // published, and was neither parked before nor is it of a replay.
 func (e *entry) newlyPublished() bool { return e.parked == nil && e.release == nil && e.item == nil }
+
+// parks tells an entry that becomes parked, or parked once more.
+func (e *entry) parks() bool { return e.parked != nil && e.item == nil }
 
 // insert sends everything in one round trip: without BEGIN a batch is one transaction.
 func (l *ledger) insert(ctx context.Context, entries, published []*entry) error {

@@ -8,13 +8,15 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
 // newTestLedger is the ledger of a new database.
 func newTestLedger(t *testing.T) *ledger {
 	t.Helper()
-	return &ledger{pool: TestStore(t), slot: "slot", table: pgx.Identifier{"public", "outbox"}, origin: origin{"1", 1}, promise: promise{wanted: func() pglogrepl.LSN { return 7 }}}
+	return &ledger{pool: TestStore(t), slot: "slot", table: pgx.Identifier{"public", "outbox"}, origin: origin{"1", 1}, held: func() error { return nil },
+		metrics: newMetrics(Config{Metrics: prometheus.NewRegistry()}, &Relay{}), failed: func(error) {}, promise: promise{wanted: func() pglogrepl.LSN { return 7 }}}
 }
 
 // published are entries of today and of the two days around it.

@@ -74,6 +74,53 @@ func TestGroupParkedTooLate(t *testing.T) {
 	require.Equal(t, []string{entries[3].id.String()}, texts(t, l, `SELECT event_id::text FROM parked WHERE state = 'parked' AND reason = 'held'`))
 }
 
+// TestParkedWithoutTheLock: a relay was cut off between its decision to park and the write,
+// and has lost its lock when the database answers again. What it had published it records,
+// and parks nothing, neither for the first time nor once more.
+func TestParkedWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t)
+	g, err := openGuard(t.Context(), Config{DSN: l.pool.Config().ConnString(), Slot: "slot", Publication: "publication", SenderTimeout: time.Second}, nil)
+	require.NoError(t, err)
+	t.Cleanup(g.close)
+	l.held = g.held
+	watched := make(chan error)
+	go func() { watched <- g.watch(t.Context(), func() {}) }()
+	entries := append(parkedEntries(1), published(3)...)
+	require.Eventually(t, g.watched.Load, 10*time.Second, time.Millisecond)
+	require.NoError(t, l.record(t.Context(), entries[:1]))
+	_, err = l.pool.Exec(t.Context(), `UPDATE parked SET state = 'sending'`)
+	require.NoError(t, err)
+
+	_, err = l.pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'slot_guard' AND datname = current_database()`)
+	require.NoError(t, err)
+	require.Error(t, <-watched)
+	require.Eventually(t, func() bool { return !g.holds(time.Now()) }, 10*time.Second, time.Millisecond)
+	parksGroup(entries[1:3]...)
+	require.ErrorIs(t, l.record(t.Context(), append(entries[1:], again(entries[0]))), errLockLost)
+
+	require.Equal(t, []string{"sending no"}, texts(t, l, `SELECT state || ' ' || detail FROM parked`))
+	require.Empty(t, texts(t, l, `SELECT message_group FROM parked_groups`))
+	require.Equal(t, []string{entries[3].id.String()}, texts(t, l, `SELECT event_id::text FROM ledger WHERE outcome = 'published'`))
+}
+
+// TestParkedWhenTheLockIsSure: as long as it may still be held, what is parked waits for that
+// to be sure.
+func TestParkedWhenTheLockIsSure(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t)
+	tries := 0
+	l.held = func() error {
+		if tries++; tries < 3 {
+			return errLockUnsure
+		}
+		return nil
+	}
+	require.NoError(t, l.record(t.Context(), parkedEntries(2)))
+	require.Equal(t, 3, tries)
+	require.Len(t, texts(t, l, `SELECT event_id::text FROM parked`), 2)
+}
+
 // TestGroupParkedByWhatWasReleased: events that were parked by themselves are being sent,
 // and park their group. What of them a replay has sent stays sent; the group is parked
 // with the rest, and is not where nothing is left.

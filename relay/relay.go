@@ -284,7 +284,7 @@ func (r *Relay) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, table: p.table, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), failed: func(err error) {
+	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, table: p.table, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), held: g.held, failed: func(err error) {
 		cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
 	}}
 	parked, err := l.parkedGroups(begin)
