@@ -189,11 +189,16 @@ func (c *parkedSendCommand) Run(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	result := sent{SendReport: report, Left: report.Count()}
-	if !c.JSON {
+	result := sent{SendReport: report, Left: report.Count() + report.Sending}
+	nothing := len(report.Groups)+report.Sending == 0
+	switch {
+	case c.JSON:
+	case nothing && c.All:
+		say(inv.stdout, "nothing is parked\n")
+	default:
 		c.print(inv, report)
 	}
-	if !c.DryRun && !c.NoWait {
+	if !c.DryRun && !c.NoWait && !nothing {
 		err = c.wait(inv, p, &result)
 	}
 	if c.JSON {
@@ -223,6 +228,9 @@ func (c *parkedSendCommand) print(inv *invocation, r ops.SendReport) {
 			say(inv.stdout, "%s: warning: a later event of its group is published already\n", id)
 		}
 	}
+	if r.Sending > 0 {
+		say(inv.stdout, "%d events are being sent already\n", r.Sending)
+	}
 	for _, name := range r.Missing {
 		say(inv.stdout, "not parked: %s\n", visible(name))
 	}
@@ -230,15 +238,16 @@ func (c *parkedSendCommand) print(inv *invocation, r ops.SendReport) {
 
 // wait follows the relay until it is done.
 func (c *parkedSendCommand) wait(inv *invocation, p *ops.Parked, result *sent) error {
+	asked := result.Left
 	var bar *progressbar.ProgressBar
 	if isTerminal(inv.stderr) {
-		bar = newBar(inv.stderr, int64(result.Count()))
+		bar = newBar(inv.stderr, int64(asked))
 	}
 	began, warned := time.Now(), false
-	for total := result.Count(); ; {
+	for total := asked; ; {
 		at, err := p.Sending(inv, result.SendReport)
 		if err == nil {
-			if !warned && at.Left >= result.Count() && !at.Done && time.Since(began) >= takenUpWithin {
+			if !warned && at.Left >= asked && !at.Done && time.Since(began) >= takenUpWithin {
 				warned = true
 				say(inv.stderr, "no relay has sent any of it yet: is restock relay running on this database, and active?\n")
 			}

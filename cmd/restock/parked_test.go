@@ -143,6 +143,11 @@ func TestParkedCommand(t *testing.T) {
 	code, out, errs = command(t, w.env, "parked", "list")
 	require.Zero(t, code, errs)
 	require.Equal(t, "nothing is parked\n", out)
+	for _, args := range [][]string{{"parked", "send", "--all"}, {"parked", "send", "--all", "--dry-run"}} {
+		code, out, errs = command(t, w.env, args...)
+		require.Zero(t, code, errs)
+		require.Equal(t, "nothing is parked\n", out)
+	}
 	code, out, errs = command(t, w.env, "parked", "send", "--group", "it's", "--json")
 	require.Equal(t, 1, code, "there is nothing to send")
 	require.Contains(t, errs, "1 that were named are not parked")

@@ -13,6 +13,8 @@ import (
 type SendReport struct {
 	DryRun bool        `json:"dryRun"`
 	Groups []SentGroup `json:"groups"`
+	// Sending is how many events are meant that were being sent by themselves already.
+	Sending int `json:"sending"`
 	// Missing is what was named and is not parked.
 	Missing []string `json:"missing"`
 
@@ -55,7 +57,11 @@ func (p *Parked) Send(ctx context.Context, s ParkedSelection, dryRun bool) (Send
 		if err != nil {
 			return err
 		}
-		if err := report.plan(s, events, groups, overtaken); err != nil || dryRun {
+		sending, err := s.sending(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if err := report.plan(s, events, sending, groups, overtaken); err != nil || dryRun {
 			return err
 		}
 		return p.ask(ctx, tx, &report)
@@ -71,7 +77,7 @@ func (p *Parked) Send(ctx context.Context, s ParkedSelection, dryRun bool) (Send
 	return report, nil
 }
 
-func (r *SendReport) plan(s ParkedSelection, events []chosenParked, groups map[string]bool, overtaken map[uuid.UUID]bool) error {
+func (r *SendReport) plan(s ParkedSelection, events, sending []chosenParked, groups map[string]bool, overtaken map[uuid.UUID]bool) error {
 	index := make(map[string]int)
 	group := func(name string) *SentGroup {
 		if _, ok := index[name]; !ok {
@@ -99,17 +105,32 @@ func (r *SendReport) plan(s ParkedSelection, events []chosenParked, groups map[s
 			r.groups = append(r.groups, name)
 		}
 	}
+	r.Sending = len(sending)
+	for _, e := range sending {
+		r.events = append(r.events, e.Event)
+	}
 	for _, id := range s.Events {
-		if !slices.ContainsFunc(events, func(e chosenParked) bool { return e.Event == id }) {
+		if !slices.ContainsFunc(slices.Concat(events, sending), func(e chosenParked) bool { return e.Event == id }) {
 			r.Missing = append(r.Missing, id.String())
 		}
 	}
 	for _, name := range s.Groups {
-		if _, ok := index[name]; !ok {
+		if _, ok := index[name]; !ok && !slices.ContainsFunc(sending, func(e chosenParked) bool { return e.Group == name }) {
 			r.Missing = append(r.Missing, name)
 		}
 	}
 	return nil
+}
+
+// sending are the events that are meant and that somebody asked to send by themselves
+// before.
+func (s ParkedSelection) sending(ctx context.Context, tx pgx.Tx) ([]chosenParked, error) {
+	rows, err := tx.Query(ctx, `SELECT day, event_id, message_group, false FROM parked
+		WHERE state = 'sending' AND ($1 OR message_group = ANY($2) OR event_id = ANY($3)) ORDER BY place`, s.All, s.Groups, s.Events)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[chosenParked])
 }
 
 func (p *Parked) ask(ctx context.Context, tx pgx.Tx, report *SendReport) error {
