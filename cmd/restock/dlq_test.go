@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -121,6 +123,46 @@ func TestDLQCommand(t *testing.T) {
 	code, out, errs = command(t, env, "dlq", "purge", "factory", "--yes")
 	require.Zero(t, code, errs)
 	require.Contains(t, out, "restock-factory-dlq.fifo: about 0 messages purged")
+}
+
+// A redrive goes on to its end when the reader of what it prints is gone, as head is after
+// ten lines: else the rest would stay hidden in its queue, and nobody be told.
+func TestRedriveWithoutAReader(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t, store)
+	server := launch(t, nil, "localaws", "--addr", "127.0.0.1:0", "--log-level", "warn")
+	client := sqs.NewFromConfig(aws.Config{
+		Region: "ap-northeast-2", BaseEndpoint: aws.String(server.endpoints["aws"]), HTTPClient: awshttp.Wrap(nil, 4),
+		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+	})
+	queue, err := topology.FindQueue(t.Context(), client, schema.ConsumerFactory)
+	require.NoError(t, err)
+	const dead = 30 // of three groups
+	for i := range dead {
+		_, err = client.SendMessage(t.Context(), &sqs.SendMessageInput{
+			QueueUrl: &queue.DLQURL, MessageBody: aws.String(`{"specversion":"1.0"}`), MessageGroupId: aws.String(fmt.Sprintf("G%d", i%3)),
+			MessageDeduplicationId: aws.String(schema.DeadLetterID(uuid.New(), schema.QueueName("factory"), uuid.Nil, "")),
+		})
+		require.NoError(t, err)
+	}
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, reader.Close())
+	cmd := exec.Command(binary, "dlq", "redrive", "--all")
+	cmd.Env = append(os.Environ(),
+		"AWS_ENDPOINT_URL="+server.endpoints["aws"], "AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		"RESTOCK_DATABASE_URL="+db.RoleDSN(schema.RoleMaintenance, password), "RESTOCK_LOG_LEVEL=error")
+	cmd.Stdout = writer
+	said := &log{}
+	cmd.Stderr = said
+	require.NoError(t, cmd.Run(), said.tail())
+	require.NoError(t, writer.Close())
+
+	for url, want := range map[string][2]string{queue.URL: {"30", "0"}, queue.DLQURL: {"0", "0"}} {
+		out, err := client.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{"All"}})
+		require.NoError(t, err)
+		require.Equal(t, want, [2]string{out.Attributes["ApproximateNumberOfMessages"], out.Attributes["ApproximateNumberOfMessagesNotVisible"]}, url)
+	}
 }
 
 // A redrive that is told to stop has not done what it was asked for.

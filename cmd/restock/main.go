@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strconv"
@@ -33,6 +34,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends a stop that takes too long: the default action is back.
 	context.AfterFunc(ctx, stop)
+	// A reader that is gone, as head is after ten lines, fails the write and kills nobody
+	// amid what he does. Notify and not Ignore: what is started here does not inherit it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -115,6 +119,9 @@ func (e *setupError) Unwrap() error { return e.err }
 func fail(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
+	}
+	if path := (*fs.PathError)(nil); errors.As(err, &path) && path.Path == os.Stdout.Name() && errors.Is(path.Err, syscall.EPIPE) {
+		return 1 // whoever reads has had enough
 	}
 	if mend := unfit(err); mend != "" {
 		err = &setupError{fmt.Errorf("%w: %s", err, mend)}
