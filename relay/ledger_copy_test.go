@@ -102,9 +102,9 @@ func TestLedgerIsWrittenWhole(t *testing.T) {
 	require.Zero(t, l.promise.confirmed(), "nothing may be confirmed")
 }
 
-func texts(t *testing.T, l *ledger, sql string) []string {
+func texts(t *testing.T, l *ledger, sql string, args ...any) []string {
 	t.Helper()
-	rows, err := l.pool.Query(t.Context(), sql)
+	rows, err := l.pool.Query(t.Context(), sql, args...)
 	require.NoError(t, err)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

@@ -158,16 +158,18 @@ type asked struct {
 // way at once, so that there is always something new in it.
 const maxAsked = 4 * maxReleases
 
+const askedQuery = `SELECT message_group, bool_or(whole) FROM (
+		SELECT message_group, true AS whole FROM parked_groups WHERE state = 'sending'
+		UNION ALL SELECT message_group, false FROM parked WHERE state = 'sending') AS a
+	WHERE bucket_of(message_group) BETWEEN $2 AND $3 GROUP BY message_group
+	ORDER BY message_group <= $4, message_group LIMIT $1`
+
 // asked reads it, beginning behind a group: of more than can be under way each has its
 // turn, also where some cannot go and are asked for again and again.
 func (l *ledger) asked(ctx context.Context, after string) ([]asked, error) {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
-	rows, err := l.pool.Query(ctx, `SELECT message_group, bool_or(whole) FROM (
-			SELECT message_group, true AS whole FROM parked_groups WHERE state = 'sending'
-			UNION ALL SELECT message_group, false FROM parked WHERE state = 'sending') AS a
-		WHERE bucket_of(message_group) BETWEEN $2 AND $3 GROUP BY message_group
-		ORDER BY message_group <= $4, message_group LIMIT $1`, maxAsked, l.shard.First, l.shard.Last, after)
+	rows, err := l.pool.Query(ctx, askedQuery, maxAsked, l.shard.First, l.shard.Last, after)
 	if err != nil {
 		return nil, fmt.Errorf("read what is to be sent: %w", err)
 	}

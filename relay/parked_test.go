@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/schema"
 )
 
 // parkedEntries are n entries of group g that are parked, each by itself.
@@ -143,6 +145,28 @@ func TestGroupParkedByWhatWasReleased(t *testing.T) {
 			require.Equal(t, want, texts(t, l, `SELECT state || ' ' || reason FROM parked ORDER BY place`))
 			require.Equal(t, sent < 2, len(texts(t, l, `SELECT message_group FROM parked_groups WHERE state = 'parked'`)) == 1)
 		})
+	}
+}
+
+// TestAskedReadsNothingElse: what is to be sent is asked for each second. Of what is parked
+// nothing is read for that, whether the tables were analyzed or not.
+func TestAskedReadsNothingElse(t *testing.T) {
+	t.Parallel()
+	l := newTestLedger(t)
+	l.shard = wholeOutbox("slot", "publication")
+	_, err := l.pool.Exec(t.Context(), `INSERT INTO parked (day, event_id, message_group, seq, reason, detail, state)
+		SELECT (now() AT TIME ZONE 'UTC')::date, gen_random_uuid(), 'g' || i % 100, i, 'rejected', 'no', CASE WHEN i > 20000 THEN 'sending' ELSE 'parked' END
+		FROM generate_series(1, 20003) i`)
+	require.NoError(t, err)
+	for _, before := range []string{``, `ANALYZE parked`} {
+		_, err = l.pool.Exec(t.Context(), before)
+		require.NoError(t, err)
+		all, err := l.asked(t.Context(), "")
+		require.NoError(t, err)
+		require.Len(t, all, 3)
+		for _, line := range texts(t, l, `EXPLAIN (ANALYZE) `+askedQuery, maxAsked, 0, schema.Buckets-1, "") {
+			require.NotContains(t, line, "Rows Removed by Filter")
+		}
 	}
 }
 
