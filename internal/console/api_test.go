@@ -50,6 +50,28 @@ func TestLook(t *testing.T) {
 	w.refuses(http.StatusNotFound, "nothing is compared here", "GET", "/api/reconcile", nil)
 }
 
+// TestTextOfNobody: what no text of a database can hold is the client's fault, wherever it
+// stands.
+func TestTextOfNobody(t *testing.T) {
+	w := setup(t)
+	w.park("A")
+	for _, path := range []string{"/api/parked?group=%00", "/api/parked?group=%ff", "/api/parked?group=a&after=%00", "/api/parked/%00", "/api/trace/%00",
+		"/api/replays/%00", "/api/dlq/%00", "/api/dlq?consumer=%00", "/api/events?after=%ff", "/api/replenishments?openFor=%00", "/api/parked?database=%00"} {
+		w.refuses(http.StatusBadRequest, "neither NUL nor what is not UTF-8", "GET", path, nil)
+	}
+	w.refuses(http.StatusBadRequest, "neither NUL nor what is not UTF-8", "POST", "/api/replays/%00/cancel", object{})
+	for path, body := range map[string]object{
+		"/api/parked/send":  {"groups": []string{"a\x00"}, "reason": "x"},
+		"/api/parked/skip":  {"groups": []string{"A"}, "reason": "a\x00"},
+		"/api/replays/plan": {"groups": []string{"a\x00"}},
+		"/api/replays":      {"groups": []string{"\x00"}},
+		"/api/dlq/redrive":  {"consumers": []string{"\x00"}, "reason": "x"},
+	} {
+		w.refuses(http.StatusUnprocessableEntity, "must hold no NUL", "POST", path, body)
+	}
+	require.Equal(t, 1, w.count(`parked WHERE state = 'parked'`))
+}
+
 // TestLive: whoever watches gets each look, for longer than the server gives an ordinary
 // request, is counted, and is let go when the server stops.
 func TestLive(t *testing.T) {

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -141,6 +144,9 @@ func (c *Console) within(longest time.Duration, h handler) http.Handler {
 		defer stop()
 		body, err := any(nil), patient(http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longest+answerTime)))
 		if err == nil {
+			err = checkURL(r.URL)
+		}
+		if err == nil {
 			err = takeBody(w, r)
 		}
 		if err == nil {
@@ -166,6 +172,23 @@ func (c *Console) within(longest time.Duration, h handler) http.Handler {
 	})
 }
 
+// checkURL refuses what no text of a database can hold, in the path and in the query.
+func checkURL(u *url.URL) error {
+	texts := []string{u.Path}
+	for name, values := range u.Query() {
+		texts = append(append(texts, name), values...)
+	}
+	for _, text := range texts {
+		if strings.ContainsRune(text, 0) || !utf8.ValidString(text) {
+			return refused(http.StatusBadRequest, "path and query may hold neither NUL nor what is not UTF-8: %.40q does", text)
+		}
+	}
+	return nil
+}
+
+// escapedNUL is NUL in a text of JSON, where it cannot be as it is.
+var escapedNUL = regexp.MustCompile(`(?:^|[^\\])(?:\\\\)*\\u0000`)
+
 // takeBody reads the body within the server's time, and lifts that: a connection whose
 // time to be read from is over takes its request down with it.
 func takeBody(w http.ResponseWriter, r *http.Request) error {
@@ -175,6 +198,8 @@ func takeBody(w http.ResponseWriter, r *http.Request) error {
 		return refused(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes: what has more ids goes by restock replay --ids-file FILE", maxBody)
 	case err != nil:
 		return refused(http.StatusBadRequest, "read the body: %s", err.Error())
+	case escapedNUL.Match(text):
+		return refused(http.StatusUnprocessableEntity, "a text must hold no NUL: no database can keep it")
 	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	return patient(http.NewResponseController(w).SetReadDeadline(time.Time{}))
