@@ -103,6 +103,9 @@ func (c *call) refuse(p *problem) int {
 	if p.allow != "" {
 		c.w.Header().Set("Allow", p.allow)
 	}
+	if p.encoding != "" {
+		c.w.Header().Set("Accept-Encoding", p.encoding)
+	}
 	if p.status == http.StatusServiceUnavailable {
 		c.w.Header().Set("Retry-After", retryAfter)
 	}

@@ -183,6 +183,9 @@ func (a *API) readCheckout(c *call) (checkoutRequest, error) {
 		if !isJSON(c.r) {
 			return checkoutRequest{}, notJSON()
 		}
+		if isEncoded(c.r) {
+			return checkoutRequest{}, encoded()
+		}
 		if o, err = readObject(body); err != nil {
 			return checkoutRequest{}, err
 		}

@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -280,6 +282,28 @@ func TestContentType(t *testing.T) {
 		require.Equal(t, "unsupported-media-type", got.str("type"))
 	}
 	s.requireNothingWritten()
+}
+
+// TestContentEncoding: a body that is encoded is not read, and it is said how one is. One
+// that is said to be as it is, is.
+func TestContentEncoding(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, err := z.Write([]byte(`{"quantity":1}`))
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	for _, encoding := range []string{"gzip", "GZIP", "identity, gzip", "br"} {
+		got := s.checkout(zipped.String(), "Content-Encoding", encoding)
+		require.Equal(t, http.StatusUnsupportedMediaType, got.status, got.raw)
+		require.Equal(t, "unsupported-media-type", got.str("type"))
+		require.Contains(t, got.str("message"), "Content-Encoding")
+		require.Equal(t, "identity", got.header.Get("Accept-Encoding"))
+	}
+	s.requireNothingWritten()
+	require.Equal(t, http.StatusOK, s.checkout(`{"quantity":1}`, "Content-Encoding", "Identity").status)
+	require.Equal(t, "out-of-stock", s.checkout(" ", "Content-Encoding", "gzip").str("type"), "there is nothing to be read")
 }
 
 func TestMethodsAndPaths(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -45,6 +46,16 @@ func isJSON(r *http.Request) bool {
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	return mediaType == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
+}
+
+// isEncoded tells whether the request says that its body is compressed, or encoded otherwise.
+func isEncoded(r *http.Request) bool {
+	for _, encoding := range r.Header.Values("Content-Encoding") {
+		if encoding = strings.TrimSpace(encoding); encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return true
+		}
+	}
+	return false
 }
 
 // object is a JSON object's members by their exact names. It is stricter than

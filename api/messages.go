@@ -84,6 +84,7 @@ var (
 
 	titleMediaType = phrase{"지원하지 않는 형식", "Unsupported media type"}
 	sayMediaType   = phrase{"Content-Type은 application/json이어야 합니다.", "Content-Type must be application/json."}
+	sayEncoding    = phrase{"압축된 본문은 받지 않습니다. Content-Encoding 없이 보내 주세요.", "The body must not be compressed: send it without Content-Encoding."}
 
 	titleTooLarge = phrase{"본문이 너무 큼", "Body too large"}
 	sayTooLarge   = phrase{"본문은 최대 %d바이트입니다.", "The body may have at most %d bytes."}

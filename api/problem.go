@@ -47,6 +47,7 @@ type problem struct {
 	short    []shortItem
 	kept     json.RawMessage // the body as it was kept, in place of all the rest
 	allow    string          // the Allow header
+	encoding string          // the Accept-Encoding header
 	cause    error
 }
 
@@ -134,6 +135,14 @@ func bodyTooLarge() *problem {
 
 func notJSON() *problem {
 	return &problem{status: http.StatusUnsupportedMediaType, kind: "unsupported-media-type", title: titleMediaType, detail: sayMediaType}
+}
+
+// encoded says how a body is taken.
+// https://www.rfc-editor.org/rfc/rfc9110#section-15.5.16
+func encoded() *problem {
+	p := notJSON()
+	p.detail, p.encoding = sayEncoding, "identity"
+	return p
 }
 
 func invalid(field string, detail phrase, args ...any) *problem {
