@@ -50,6 +50,24 @@ func Pending(ctx context.Context, db Querier, database string) ([]string, error)
 	}), nil
 }
 
+// CheckDatabase refuses a database that is given as the store, or as the customers
+// database, and is the other one. One that nobody has migrated yet may be either.
+func CheckDatabase(ctx context.Context, db Querier, database string) error {
+	other := "customers"
+	if database == other {
+		other = "store"
+	}
+	rows, err := db.Query(ctx, `SELECT to_regclass('public.migrations_' || $1) IS NULL AND to_regclass('public.migrations_' || $2) IS NOT NULL`, database, other)
+	if err != nil {
+		return err
+	}
+	mistaken, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+	if err == nil && mistaken {
+		err = fmt.Errorf("it holds the tables of %s: give RESTOCK_DATABASE_URL the store's address and RESTOCK_CUSTOMERS_DATABASE_URL that of the customers database, they may be swapped", other)
+	}
+	return err
+}
+
 func appliedVersions(ctx context.Context, db Querier, set string) ([]int64, error) {
 	table := "public.migrations_" + set
 	rows, err := db.Query(ctx, `SELECT FROM pg_class WHERE oid = to_regclass($1)`, table)

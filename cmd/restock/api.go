@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/restock-dev/restock/api"
+	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/internal/service"
 )
 
@@ -32,7 +33,7 @@ func (c *apiCommand) Run(inv *invocation) error {
 		return err
 	}
 	defer traces.Stop()
-	if err := c.reach(inv); err != nil {
+	if err := reach(inv, "the database", ops.StoreDatabase, c.DatabaseURL); err != nil {
 		return err
 	}
 	tuneGC(apiWindow)

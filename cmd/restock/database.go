@@ -17,6 +17,7 @@ import (
 	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/internal/topology"
+	"github.com/restock-dev/restock/schema"
 )
 
 // databaseFlag is the database of one part, as that part's role.
@@ -35,9 +36,7 @@ func (f *databaseFlag) AfterApply() (err error) {
 	return err
 }
 
-func (f databaseFlag) reach(ctx context.Context) error {
-	return reach(ctx, "the database", f.DatabaseURL)
-}
+func (f databaseFlag) reach(ctx context.Context) error { return reach(ctx, "the database", "", f.DatabaseURL) }
 
 // databasesFlags are the two databases, for a command that may need either.
 type databasesFlags struct {
@@ -81,15 +80,23 @@ func withPassword(dsn, password string) (string, error) {
 	return u.String(), nil
 }
 
-// reach connects once, so that a wrong address is an error at the start.
-func reach(ctx context.Context, what, url string) error {
+// reach connects once, so that a wrong address is an error at the start; that of the other
+// database is, where it matters which of the two it is.
+func reach(ctx context.Context, what, database, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return &setupError{fmt.Errorf("%s cannot be reached: %w", what, err)}
 	}
-	return conn.Close(ctx)
+	defer conn.Close(ctx)
+	if database == "" {
+		return nil
+	}
+	if err := schema.CheckDatabase(ctx, conn, database); err != nil {
+		return &setupError{fmt.Errorf("%s is not what is there: %w", what, err)}
+	}
+	return nil
 }
 
 // newPool is a pool for a part, whose name Postgres shows.
@@ -122,7 +129,7 @@ func (p *pools) once(ctx context.Context, database, url, flag, env string) func(
 		if url == "" {
 			return nil, missing(flag, env)
 		}
-		if err := reach(ctx, "the "+database+" database", url); err != nil {
+		if err := reach(ctx, "the "+database+" database", database, url); err != nil {
 			return nil, err
 		}
 		pool, err := newPool(ctx, url, "restock_consumers", 16)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/internal/localpg/pgtest"
 )
 
 // TestPasswordApart: whatever a password holds, it comes out as it went in, and nothing
@@ -83,4 +85,20 @@ func TestPasswordsByVariable(t *testing.T) {
 	_, err = parser.Parse([]string{"load"})
 	require.NoError(t, err)
 	require.Equal(t, "postgres://a:1@h/store", c.Load.AuditURL)
+}
+
+// TestDatabasesSwapped: whoever is given one database for the other does not begin.
+func TestDatabasesSwapped(t *testing.T) {
+	t.Parallel()
+	one, other := pgtest.NewDatabase(t, store), pgtest.NewDatabase(t, customers)
+	env := []string{"RESTOCK_DATABASE_URL=" + other.DSN, "RESTOCK_CUSTOMERS_DATABASE_URL=" + one.DSN, "AWS_ENDPOINT_URL=http://127.0.0.1:1",
+		"AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}
+	for _, args := range [][]string{
+		{"api", "--addr", "127.0.0.1:0"}, {"consume", "vip", "--http-addr", "127.0.0.1:0"}, {"consume", "factory", "--factory-api", "http://127.0.0.1:1", "--http-addr", "127.0.0.1:0"},
+		{"migrate"}, {"migrate", "--plan"}, {"maintain", "--dry-run"}, {"reconcile"}, {"replenishments", "list"}, {"parked", "list"}, {"replay", "list"},
+	} {
+		code, _, errs := command(t, env, args...)
+		require.Equal(t, 2, code, "%v: %s", args, errs)
+		require.Contains(t, errs, "it holds the tables of", args)
+	}
 }

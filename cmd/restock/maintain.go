@@ -53,7 +53,7 @@ func (c *maintainCommand) config(inv *invocation) (retention.Config, error) {
 		if d.DSN == "" {
 			continue
 		}
-		if err := reach(inv, "the "+d.Name+" database", d.DSN); err != nil {
+		if err := reach(inv, "the "+d.Name+" database", d.Name, d.DSN); err != nil {
 			return cfg, err
 		}
 		cfg.Databases = append(cfg.Databases, d)

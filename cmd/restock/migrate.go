@@ -77,7 +77,7 @@ func (c *migrateCommand) Run(inv *invocation) error {
 }
 
 func (c *migrateCommand) migrate(ctx context.Context, name, url, slot string, migrate func(context.Context, string) ([]string, error)) (*migrated, error) {
-	if err := reach(ctx, "the "+name+" database", url); err != nil {
+	if err := reach(ctx, "the "+name+" database", name, url); err != nil {
 		return nil, err
 	}
 	slot, err := slotName(slot, url)

@@ -28,7 +28,7 @@ func (c *migrateCommand) plans(inv *invocation) (names []string, plans map[strin
 		if d.url == "" {
 			continue
 		}
-		if err := reach(inv, "the "+d.name+" database", d.url); err != nil {
+		if err := reach(inv, "the "+d.name+" database", d.name, d.url); err != nil {
 			return nil, nil, err
 		}
 		p, err := look(inv, d.name, d.url, d.slot)

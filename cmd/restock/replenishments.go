@@ -25,7 +25,7 @@ type replenishmentFlags struct {
 }
 
 func (f replenishmentFlags) open(inv *invocation, client *sqs.Client, queueURL string) (r *ops.Replenishments, done func(), err error) {
-	if err := reach(inv, "the store", f.DatabaseURL); err != nil {
+	if err := reach(inv, "the store", ops.StoreDatabase, f.DatabaseURL); err != nil {
 		return nil, nil, err
 	}
 	pool, err := newPool(inv, f.DatabaseURL, "restock_replenishments", 2)

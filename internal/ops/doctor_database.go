@@ -159,6 +159,10 @@ func (s databaseSubject) clock(ctx context.Context) error {
 
 // schema checks that no migration is missing.
 func (s databaseSubject) schema(ctx context.Context) error {
+	if mistaken := schema.CheckDatabase(ctx, s.db.Pool, s.name); mistaken != nil {
+		s.fail("schema", "give each of the two its own address", "%s", mistaken)
+		return nil
+	}
 	pending, err := schema.Pending(ctx, s.db.Pool, s.name)
 	switch {
 	case err != nil:

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/restock-dev/restock/schema"
 )
 
 // reachTimeout is how long a database may take to give a sign of life.
@@ -31,8 +33,10 @@ func (e *UnreachableError) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// reach asks databases, those that are there, for a sign of life, all at once. pgx shows
-// no password in what it says of one that gives none.
+// reach asks databases, those that are there, for a sign of life, all at once. One that is
+// the other is none that can be asked: each has what the other's questions need, and the
+// answers would say that all is well. pgx shows no password in what it says of one that
+// gives none.
 func reach(ctx context.Context, databases map[string]*pgxpool.Pool) []Unreachable {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
@@ -44,7 +48,7 @@ func reach(ctx context.Context, databases map[string]*pgxpool.Pool) []Unreachabl
 			continue
 		}
 		all.Go(func() {
-			if err := pool.Ping(ctx); err != nil {
+			if err := schema.CheckDatabase(ctx, pool, name); err != nil {
 				if errors.Is(err, context.DeadlineExceeded) {
 					err = fmt.Errorf("no answer for %s: %w", reachTimeout, err)
 				}

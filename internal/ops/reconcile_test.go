@@ -310,6 +310,35 @@ func TestReconcileBelievesACompleteDay(t *testing.T) {
 	require.Zero(t, missing(eager))
 }
 
+// TestDatabasesSwapped: events are missing, and the two databases are given as each other.
+// Nobody says that all is well, and everybody what is wrong.
+func TestDatabasesSwapped(t *testing.T) {
+	s := newShop(t)
+	s.exec(s.store, `SELECT append_event(gen_random_uuid(), 'order.placed', 'g', NULL, '{}', '{}', NULL)`)
+	swap := func(c *ops.ReconcileConfig) { c.Store, c.Customers = c.Customers, c.Store }
+	_, err := s.reconciler(swap).Run(t.Context())
+	require.ErrorContains(t, err, "holds the tables of customers")
+	found, err := s.reconciler(func(c *ops.ReconcileConfig) { c.Customers = c.Store }).Run(t.Context())
+	require.NoError(t, err)
+	require.Len(t, found.Unreachable, 1)
+	require.Contains(t, found.Unreachable[0].Error, "holds the tables of store")
+
+	p := ops.Pipeline{Store: s.customersLook, Customers: s.storeLook}
+	_, err = p.Reached(t.Context()).Database(ops.StoreDatabase)
+	require.ErrorContains(t, err, "holds the tables of customers")
+	report, err := ops.NewStatus(ops.StatusConfig{Databases: p.Databases(), Sample: time.Nanosecond}).Look(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, ops.Unknown, report.Health)
+	require.Contains(t, report.Relays[0].Error, "holds the tables of customers")
+	checks := ops.Examine(t.Context(), ops.DoctorConfig{Store: ops.DoctorDatabase{Pool: s.customersLook}, Customers: ops.DoctorDatabase{Pool: s.storeLook}})
+	for _, database := range []string{"store", "customers"} {
+		found := level(checks, database, "schema")
+		require.Equal(t, ops.LevelFail, found.Level)
+		require.Contains(t, found.Why, "holds the tables of")
+		require.NotContains(t, found.Mend, "migrate")
+	}
+}
+
 func TestReconcilerRefuses(t *testing.T) {
 	t.Parallel()
 	_, err := ops.NewReconciler(ops.ReconcileConfig{})
