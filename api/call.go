@@ -2,7 +2,9 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -49,7 +51,9 @@ func (a *API) endpoint(route string, h endpoint) http.Handler {
 		answer, err := a.guard(c, h)
 		status := http.StatusOK
 		if err != nil {
-			status = c.refuse(asProblem(err))
+			if status = c.refuse(asProblem(err)); c.gone(err) {
+				status = statusGone
+			}
 		} else {
 			c.write(status, "application/json", answer)
 		}
@@ -58,6 +62,23 @@ func (a *API) endpoint(route string, h endpoint) http.Handler {
 		a.logCall(c, route, status, took, err)
 		c.end(route, status, err)
 	})
+}
+
+// statusGone is what is counted and logged of a request whose client went away: nobody
+// was told anything, and nothing here was amiss. nginx counts it so too.
+const statusGone = 499
+
+// gone tells that err is no more than the client's going away.
+func (c *call) gone(err error) bool {
+	return c.r.Context().Err() != nil && errors.Is(err, context.Canceled)
+}
+
+// outcomeOf is the label of a request that ended in err.
+func (c *call) outcomeOf(err error) string {
+	if c.gone(err) {
+		return outcomeGone
+	}
+	return outcomeOf(asProblem(err))
 }
 
 // guard turns a panic into an error: one request fails, the process lives.

@@ -21,7 +21,7 @@ type stocked struct {
 func (a *API) stockIncrease(c *call) (any, error) {
 	answer, outcome, err := a.takeDelivery(c)
 	if err != nil {
-		outcome = outcomeOf(asProblem(err))
+		outcome = c.outcomeOf(err)
 	}
 	a.metrics.callbacks.WithLabelValues(outcome).Inc()
 	return answer, err

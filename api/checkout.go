@@ -51,7 +51,7 @@ func itemField(item int, name string) string { return "items[" + strconv.Itoa(it
 func (a *API) checkout(c *call) (any, error) {
 	answer, outcome, err := a.buy(c)
 	if err != nil && outcome != outcomeRepeated {
-		outcome = outcomeOf(asProblem(err))
+		outcome = c.outcomeOf(err)
 	}
 	a.metrics.checkouts.WithLabelValues(outcome).Inc()
 	return answer, err

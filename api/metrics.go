@@ -20,6 +20,7 @@ const (
 	outcomeUnavailable = "unavailable"
 	outcomeOverloaded  = "overloaded"
 	outcomeUnsure      = "unknown"
+	outcomeGone        = "gone"
 	outcomeInProgress  = "in-progress"
 	outcomeError       = "error"
 	outcomeDelivered   = "delivered"
@@ -85,10 +86,10 @@ func newMetrics(reg prometheus.Registerer, pool *pgxpool.Pool, c *committer) (*m
 // show makes the series of every label value that is known beforehand, at 0: a series
 // that begins with its first event hides that event from increase().
 func (m *metrics) show() {
-	for _, outcome := range []string{outcomeBought, outcomeShort, outcomeRepeated, outcomeInProgress, outcomeInvalid, outcomeUnavailable, outcomeOverloaded, outcomeUnsure, outcomeError} {
+	for _, outcome := range []string{outcomeBought, outcomeShort, outcomeRepeated, outcomeInProgress, outcomeInvalid, outcomeUnavailable, outcomeOverloaded, outcomeUnsure, outcomeGone, outcomeError} {
 		m.checkouts.WithLabelValues(outcome)
 	}
-	for _, outcome := range []string{outcomeDelivered, outcomeRepeated, outcomeConflict, outcomeForbidden, outcomeInvalid, outcomeUnavailable, outcomeUnsure, outcomeError} {
+	for _, outcome := range []string{outcomeDelivered, outcomeRepeated, outcomeConflict, outcomeForbidden, outcomeInvalid, outcomeUnavailable, outcomeUnsure, outcomeGone, outcomeError} {
 		m.callbacks.WithLabelValues(outcome)
 	}
 	for _, outcome := range []string{"new", outcomeRepeated, kindKeyReused, kindInProgress} {

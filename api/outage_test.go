@@ -531,3 +531,18 @@ func TestRole(t *testing.T) {
 	}
 	require.False(t, strings.Contains(s.log.String(), `"level":"error"`))
 }
+
+// A client that goes away is no sign that anything is unavailable: no alert hears of it.
+func TestClientGoneIsNoOutage(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	s.do(s.request("POST", "/checkout", http.NoBody).WithContext(gone))
+	s.do(s.request("GET", "/products", http.NoBody).WithContext(gone))
+	require.Equal(t, 1, s.counted("restock_api_checkouts_total", "gone"))
+	require.Equal(t, 0, s.counted("restock_api_checkouts_total", "unavailable"))
+	require.NotContains(t, s.send("GET", "/metrics", "").raw, `class="5xx"`)
+	require.NotContains(t, s.log.String(), `"level":"warn"`)
+	s.requireNothingWritten()
+}
