@@ -1,14 +1,37 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/restock-dev/restock/internal/load"
 	"github.com/restock-dev/restock/schema"
 )
+
+// Two answers that name one order are an order that is missing, however far apart they are.
+func TestAuditOfOrdersNamedTwice(t *testing.T) {
+	t.Parallel()
+	db, pool := newDatabase(t, store)
+	_, err := pool.Exec(t.Context(), `INSERT INTO orders (id, sku, quantity, remaining_stock) SELECT gen_random_uuid(), 'P', 1, 0 FROM generate_series(1, 12000)`)
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), db.RoleDSN(schema.RoleMaintenance, password))
+	require.NoError(t, err)
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	rows, err := conn.Query(t.Context(), `SELECT id FROM orders`)
+	require.NoError(t, err)
+	orders, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	require.NoError(t, err)
+	audit, err := load.Look(t.Context(), conn, time.Now(), append(orders, orders[0]))
+	require.NoError(t, err)
+	require.Equal(t, 1, audit.Missing)
+}
 
 // TestLoadCommand loads an API in each of its ways, and audits.
 func TestLoadCommand(t *testing.T) {
