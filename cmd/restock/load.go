@@ -71,11 +71,10 @@ func (c *loadCommand) Run(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	audit, closeAudit, err := c.auditor(inv)
+	audit, err := c.auditor(inv)
 	if err != nil {
 		return err
 	}
-	defer closeAudit()
 	var done atomic.Int64
 	watched, stopWatching := context.WithCancel(inv)
 	watching := make(chan struct{})
@@ -99,11 +98,13 @@ func (c *loadCommand) Run(inv *invocation) error {
 	for _, l := range latencies {
 		result.LatencyMS[l.name] = float64(report.Latency(l.share)) / float64(time.Millisecond)
 	}
-	if result.Audit, err = audit(report); err != nil {
-		return err
-	}
+	var unaudited error
+	result.Audit, unaudited = audit(report)
 	if err := c.print(inv, result); err != nil {
 		return err
+	}
+	if unaudited != nil {
+		return fmt.Errorf("there is no audit: %w", unaudited)
 	}
 	return result.err()
 }
@@ -189,26 +190,35 @@ func getJSON(ctx context.Context, address string, into any) error {
 	return json.NewDecoder(res.Body).Decode(into)
 }
 
-// auditor connects before the load begins, so that a wrong address is an error then.
-func (c *loadCommand) auditor(inv *invocation) (func(load.Report) (*load.Audit, error), func(), error) {
+// auditor connects before the load begins, so that a wrong address is an error then, and
+// anew at its end: what happens to Postgres meanwhile is what some loads are for.
+func (c *loadCommand) auditor(inv *invocation) (func(load.Report) (*load.Audit, error), error) {
 	if c.AuditURL == "" {
-		return func(load.Report) (*load.Audit, error) { return nil, nil }, func() {}, nil
+		return func(load.Report) (*load.Audit, error) { return nil, nil }, nil
 	}
+	// A load that was stopped is audited all the same.
+	ctx := context.WithoutCancel(inv)
 	conn, err := pgx.Connect(inv, c.AuditURL)
 	if err != nil {
-		return nil, nil, &setupError{fmt.Errorf("the database to audit cannot be reached: %w", err)}
+		return nil, &setupError{fmt.Errorf("the database to audit cannot be reached: %w", err)}
 	}
-	closeConn := func() { conn.Close(context.WithoutCancel(inv)) }
+	defer conn.Close(ctx)
 	since, err := load.Since(inv, conn)
 	if err != nil {
-		closeConn()
-		return nil, nil, &setupError{err}
+		return nil, &setupError{err}
 	}
 	return func(r load.Report) (*load.Audit, error) {
-		// A load that was stopped is audited all the same.
-		a, err := load.Look(context.WithoutCancel(inv), conn, since, r.Orders)
-		return &a, err
-	}, closeConn, nil
+		conn, err := pgx.Connect(ctx, c.AuditURL)
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close(ctx)
+		a, err := load.Look(ctx, conn, since, r.Orders)
+		if err != nil {
+			return nil, err
+		}
+		return &a, nil
+	}, nil
 }
 
 // watch shows how far the load is.

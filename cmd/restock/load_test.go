@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/load"
@@ -31,6 +34,35 @@ func TestAuditOfOrdersNamedTwice(t *testing.T) {
 	audit, err := load.Look(t.Context(), conn, time.Now(), append(orders, orders[0]))
 	require.NoError(t, err)
 	require.Equal(t, 1, audit.Missing)
+}
+
+// What becomes of Postgres during a load ends neither the audit nor, where Postgres does
+// not come back, what was measured.
+func TestPostgresGoesDuringALoad(t *testing.T) {
+	t.Parallel()
+	db, pool := newDatabase(t, store)
+	audited := []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleMaintenance, password)}
+	run := func(meanwhile string) (int, string, string) {
+		once := sync.OnceFunc(func() {
+			_, err := pool.Exec(t.Context(), meanwhile)
+			assert.NoError(t, err)
+		})
+		shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			once()
+			w.WriteHeader(http.StatusConflict)
+		}))
+		defer shop.Close()
+		return command(t, audited, "load", shop.URL, "--for", "300ms", "--sku", "P-1")
+	}
+	const ended = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'restock_maintenance'`
+	code, out, stderr := run(ended)
+	require.Zero(t, code, stderr)
+	require.Contains(t, out, "audit: all 0 orders are there")
+
+	code, out, stderr = run(ended + `; UPDATE pg_database SET datallowconn = false WHERE datname = current_database()`)
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "LATENCY")
+	require.Contains(t, stderr, "there is no audit")
 }
 
 // TestLoadCommand loads an API in each of its ways, and audits.
