@@ -2,10 +2,10 @@ package load
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,7 +112,8 @@ func (w *worker) work(ctx context.Context, start time.Time, next *atomic.Int64) 
 }
 
 func (w *worker) checkout(from time.Time) {
-	body := `{"sku":` + strconv.Quote(w.cfg.Pick(w.random)) + `}`
+	sku, _ := json.Marshal(w.cfg.Pick(w.random)) // a string always encodes; strconv.Quote's escapes are not all JSON's
+	body := `{"sku":` + string(sku) + `}`
 	key := ""
 	if w.cfg.Keys {
 		key = uuid.NewString()

@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -53,4 +54,22 @@ func TestSuccessWithoutOrder(t *testing.T) {
 	require.NoError(t, err)
 	require.Positive(t, report.Bought)
 	require.Len(t, report.Orders, report.Bought)
+}
+
+// Any product that a shop may list can be bought.
+func TestNamesOfProducts(t *testing.T) {
+	t.Parallel()
+	for _, sku := range []string{`"\<&>'`, "\U000E0001", "\u2028\u200b", "한글", "e\u0301"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var asked struct{ SKU string }
+			if json.NewDecoder(r.Body).Decode(&asked) != nil || asked.SKU != sku {
+				w.WriteHeader(http.StatusBadRequest)
+			}
+		}))
+		report, err := load.Run(t.Context(), load.Config{URL: server.URL, Connections: 1, For: 50 * time.Millisecond, Pick: load.Hot(sku)})
+		server.Close()
+		require.NoError(t, err)
+		require.Positive(t, report.Bought)
+		require.Zero(t, report.Refused, "%q", sku)
+	}
 }
