@@ -19,11 +19,16 @@ import (
 // answerTimeout is how long an answer may take.
 const answerTimeout = 30 * time.Second
 
+// keepFor is how long a connection is left without a checkout: after that a server, or
+// what stands before it, may close it just when the next one is sent.
+const keepFor = 30 * time.Second
+
 // client is one connection of HTTP/1.1, made anew after it broke.
 type client struct {
 	url  *url.URL
 	addr string
 	conn net.Conn
+	used time.Time // when conn was dialled, or answered
 	in   *bufio.Reader
 	out  bytes.Buffer
 	body []byte
@@ -60,12 +65,15 @@ func (c *client) dial() (err error) {
 		c.conn = nil
 		return err
 	}
-	c.in = bufio.NewReader(c.conn)
+	c.in, c.used = bufio.NewReader(c.conn), time.Now()
 	return nil
 }
 
 // post sends JSON and returns the status and the body, which is valid until the next.
 func (c *client) post(path, key, body string) (int, []byte, error) {
+	if time.Since(c.used) > keepFor {
+		c.close()
+	}
 	if c.conn == nil {
 		if err := c.dial(); err != nil {
 			return 0, nil, err
@@ -83,6 +91,7 @@ func (c *client) post(path, key, body string) (int, []byte, error) {
 	if err == nil {
 		status, err = c.read()
 	}
+	c.used = time.Now()
 	if err != nil {
 		c.close()
 	}

@@ -73,3 +73,12 @@ func TestNamesOfProducts(t *testing.T) {
 		require.Zero(t, report.Refused, "%q", sku)
 	}
 }
+
+// At a low rate a connection lies idle until the server closes it. That is no checkout
+// without an answer.
+func TestIdleConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) }))
+	defer server.Close()
+	require.NoError(t, load.PostAfterAPause(server.URL, server.CloseClientConnections))
+}
