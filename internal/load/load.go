@@ -15,6 +15,11 @@ import (
 	"github.com/restock-dev/restock/internal/service"
 )
 
+// afterFailure is how long a connection of a closed loop that got no answer waits. An API
+// that is gone refuses as fast as this process can ask: each would be a failure, and the
+// whole machine busy with them.
+const afterFailure = 100 * time.Millisecond
+
 // Config says how to check out.
 type Config struct {
 	// URL is where the API is.
@@ -104,14 +109,18 @@ func (w *worker) work(ctx context.Context, start time.Time, next *atomic.Int64) 
 			w.back = time.Since(start)
 			return
 		}
-		w.checkout(from)
+		answered := w.checkout(from)
 		if w.cfg.Each != nil {
 			w.cfg.Each()
+		}
+		if !answered && w.cfg.Rate == 0 {
+			_ = service.Sleep(ctx, afterFailure) // which the loop sees
 		}
 	}
 }
 
-func (w *worker) checkout(from time.Time) {
+// checkout tells whether there was an answer.
+func (w *worker) checkout(from time.Time) bool {
 	sku, _ := json.Marshal(w.cfg.Pick(w.random)) // a string always encodes; strconv.Quote's escapes are not all JSON's
 	body := `{"sku":` + string(sku) + `}`
 	key := ""
@@ -122,7 +131,7 @@ func (w *worker) checkout(from time.Time) {
 	w.report.Requests++
 	if err != nil {
 		w.report.Failed++
-		return
+		return false
 	}
 	w.report.latencies = append(w.report.latencies, time.Since(from))
 	switch status {
@@ -138,4 +147,5 @@ func (w *worker) checkout(from time.Time) {
 	default:
 		w.report.Refused++
 	}
+	return true
 }

@@ -82,3 +82,15 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 	defer server.Close()
 	require.NoError(t, load.PostAfterAPause(server.URL, server.CloseClientConnections))
 }
+
+// Whoever gets no answer in a closed loop does not try again as fast as the machine can.
+func TestAPIThatIsGone(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(nil)
+	server.Close()
+	report, err := load.Run(t.Context(), load.Config{URL: server.URL, Connections: 2, For: 300 * time.Millisecond, Pick: load.Hot("sku")})
+	require.NoError(t, err)
+	require.Equal(t, report.Requests, report.Failed)
+	require.Positive(t, report.Failed)
+	require.LessOrEqual(t, report.Failed, 2*4)
+}
