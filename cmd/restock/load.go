@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/schollz/progressbar/v3"
 
@@ -26,7 +27,7 @@ type loadCommand struct {
 	Products    string        `default:"uniform" enum:"uniform,hot,zipf" help:"Which products: uniform, hot (the first one alone) or zipf (the first ones most)."`
 	SKU         []string      `name:"sku" placeholder:"SKU" help:"The products. Default: all that the API lists."`
 	Keys        bool          `help:"Send an Idempotency-Key with each checkout, as careful clients do."`
-	AuditURL    string        `name:"audit-database-url" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store's database as restock_maintenance, to audit at the end: every 200 an order, every order an event, stock conserved. Default: no audit."`
+	AuditURL    string        `name:"audit-database-url" env:"RESTOCK_DATABASE_URL" placeholder:"URL" help:"The store's database as restock_maintenance, to audit at the end: every 200 an order, no checkout two, every order an event, stock conserved. Each checkout then has a customer of its own. Default: no audit."`
 	// AuditPassword is as databaseFlag has it.
 	AuditPassword string `name:"audit-database-password" env:"RESTOCK_DATABASE_PASSWORD" placeholder:"PASSWORD" help:"Its password, where that is kept apart from it."`
 	JSON          bool   `name:"json" help:"Print the result as JSON."`
@@ -71,7 +72,8 @@ func (c *loadCommand) Run(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	audit, err := c.auditor(inv)
+	customers := "load-" + uuid.NewString() + "-"
+	audit, err := c.auditor(inv, customers)
 	if err != nil {
 		return err
 	}
@@ -82,10 +84,14 @@ func (c *loadCommand) Run(inv *invocation) error {
 		defer close(watching)
 		c.watch(watched, inv, &done)
 	}()
-	report, err := load.Run(inv, load.Config{
+	cfg := load.Config{
 		URL: c.URL, Connections: c.Connections, Rate: c.Rate, For: c.For, Pick: pick, Keys: c.Keys,
-		KeepOrders: c.AuditURL != "", Each: func() { done.Add(1) },
-	})
+		Each: func() { done.Add(1) },
+	}
+	if c.AuditURL != "" {
+		cfg.KeepOrders, cfg.Customers = true, customers
+	}
+	report, err := load.Run(inv, cfg)
 	stopWatching()
 	<-watching
 	if err != nil {
@@ -112,7 +118,7 @@ func (c *loadCommand) Run(inv *invocation) error {
 func (l loaded) err() error {
 	switch {
 	case l.Audit != nil && !l.Audit.OK():
-		return fmt.Errorf("the audit found %d orders missing, %d without their event, stock conserved: %t", l.Audit.Missing, l.Audit.Eventless, l.Audit.Conserved)
+		return fmt.Errorf("the audit found %d orders missing, %d placed twice, %d without their event, stock conserved: %t", l.Audit.Missing, l.Audit.Doubled, l.Audit.Eventless, l.Audit.Conserved)
 	case l.Failed > 0:
 		return fmt.Errorf("%d checkouts were not answered", l.Failed)
 	}
@@ -192,7 +198,7 @@ func getJSON(ctx context.Context, address string, into any) error {
 
 // auditor connects before the load begins, so that a wrong address is an error then, and
 // anew at its end: what happens to Postgres meanwhile is what some loads are for.
-func (c *loadCommand) auditor(inv *invocation) (func(load.Report) (*load.Audit, error), error) {
+func (c *loadCommand) auditor(inv *invocation, customers string) (func(load.Report) (*load.Audit, error), error) {
 	if c.AuditURL == "" {
 		return func(load.Report) (*load.Audit, error) { return nil, nil }, nil
 	}
@@ -213,7 +219,7 @@ func (c *loadCommand) auditor(inv *invocation) (func(load.Report) (*load.Audit, 
 			return nil, err
 		}
 		defer conn.Close(ctx)
-		a, err := load.Look(ctx, conn, since, r.Orders)
+		a, err := load.Look(ctx, conn, since, customers, r.Orders)
 		if err != nil {
 			return nil, err
 		}
@@ -257,7 +263,7 @@ func (c *loadCommand) print(inv *invocation, l loaded) error {
 	}
 	t.Render()
 	if l.Audit != nil && l.Audit.OK() {
-		say(inv.stdout, "audit: all %d orders are there, each with its event, and stock is conserved\n", l.Audit.Orders)
+		say(inv.stdout, "audit: all %d orders are there, once, each with its event, and stock is conserved\n", l.Audit.Orders)
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -31,7 +33,7 @@ func TestAuditOfOrdersNamedTwice(t *testing.T) {
 	require.NoError(t, err)
 	orders, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	require.NoError(t, err)
-	audit, err := load.Look(t.Context(), conn, time.Now(), append(orders, orders[0]))
+	audit, err := load.Look(t.Context(), conn, time.Now(), "load-", append(orders, orders[0]))
 	require.NoError(t, err)
 	require.Equal(t, 1, audit.Missing)
 }
@@ -63,6 +65,42 @@ func TestPostgresGoesDuringALoad(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "LATENCY")
 	require.Contains(t, stderr, "there is no audit")
+}
+
+// An API that places an order twice is found, though each has its event and stock is
+// conserved.
+func TestAuditOfOrdersPlacedTwice(t *testing.T) {
+	t.Parallel()
+	db, pool := newDatabase(t, store)
+	_, err := pool.Exec(t.Context(), `INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email) VALUES ('P-1', 'Donut', 9000, 9000, 10, 'F', 'm@example.com')`)
+	require.NoError(t, err)
+	api := launch(t, []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleAPI, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "error")
+	twice := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		for last := range 2 {
+			res, err := http.Post(api.endpoints["api"]+"/checkout", "application/json", bytes.NewReader(body))
+			if !assert.NoError(t, err) {
+				return
+			}
+			answer, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			assert.NoError(t, err)
+			if last == 1 {
+				w.WriteHeader(res.StatusCode)
+				_, _ = w.Write(answer)
+			}
+		}
+	}))
+	defer twice.Close()
+	audited := []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleMaintenance, password)}
+	code, out, stderr := command(t, audited, "load", twice.URL, "--for", "300ms", "--sku", "P-1", "--json")
+	require.Equal(t, 1, code, stderr)
+	var result loaded
+	require.NoError(t, json.Unmarshal([]byte(out), &result))
+	require.Positive(t, result.Bought)
+	require.Equal(t, load.Audit{Orders: result.Bought, Doubled: result.Bought, Conserved: true}, *result.Audit)
+	require.Contains(t, stderr, "placed twice")
 }
 
 // TestLoadCommand loads an API in each of its ways, and audits.

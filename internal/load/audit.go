@@ -15,12 +15,13 @@ import (
 type Audit struct {
 	Orders    int  `json:"orders"`    // that were answered with 200
 	Missing   int  `json:"missing"`   // of them are not there
+	Doubled   int  `json:"doubled"`   // more than one for a checkout of the run, answered or not
 	Eventless int  `json:"eventless"` // orders since the beginning of the run without their event
 	Conserved bool `json:"conserved"` // sold and left is initial and delivered, of every product, and nothing else is sold
 }
 
 // OK tells whether all is as promised.
-func (a Audit) OK() bool { return a.Missing == 0 && a.Eventless == 0 && a.Conserved }
+func (a Audit) OK() bool { return a.Missing == 0 && a.Doubled == 0 && a.Eventless == 0 && a.Conserved }
 
 // Since is the database's clock, for an audit after what follows.
 func Since(ctx context.Context, conn *pgx.Conn) (now time.Time, err error) {
@@ -30,8 +31,9 @@ func Since(ctx context.Context, conn *pgx.Conn) (now time.Time, err error) {
 	return now, err
 }
 
-// Look audits the orders that a run was told of. Whoever else buys is audited too.
-func Look(ctx context.Context, conn *pgx.Conn, since time.Time, orders []uuid.UUID) (Audit, error) {
+// Look audits the orders that a run was told of, and those of its customers. Whoever else
+// buys is audited too.
+func Look(ctx context.Context, conn *pgx.Conn, since time.Time, customers string, orders []uuid.UUID) (Audit, error) {
 	a := Audit{Orders: len(orders)}
 	there := 0
 	// An order that two answers name is that of one of them.
@@ -45,8 +47,13 @@ func Look(ctx context.Context, conn *pgx.Conn, since time.Time, orders []uuid.UU
 		there += n
 	}
 	a.Missing = len(orders) - there
+	err := conn.QueryRow(ctx, `SELECT count(*) - count(DISTINCT customer_id) FROM orders WHERE created_at >= $1 AND starts_with(customer_id, $2)`,
+		since, customers).Scan(&a.Doubled)
+	if err != nil {
+		return a, fmt.Errorf("look for a second order of a checkout: %w", err)
+	}
 	// Stock and lines in one snapshot, so that others may go on buying.
-	err := conn.QueryRow(ctx, `SELECT coalesce(bool_and(coalesce(p.stock + coalesce(o.sold, 0) = p.initial_stock + coalesce(r.delivered, 0), false)), true)
+	err = conn.QueryRow(ctx, `SELECT coalesce(bool_and(coalesce(p.stock + coalesce(o.sold, 0) = p.initial_stock + coalesce(r.delivered, 0), false)), true)
 		FROM products p FULL JOIN (SELECT sku, sum(quantity) AS sold FROM all_order_lines GROUP BY 1) o USING (sku)
 		LEFT JOIN (SELECT sku, sum(delivered_quantity) AS delivered FROM replenishments GROUP BY 1) r USING (sku)`).Scan(&a.Conserved)
 	if err != nil {

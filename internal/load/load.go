@@ -36,6 +36,9 @@ type Config struct {
 	Keys bool
 	// KeepOrders keeps the ids of what was bought in the report.
 	KeepOrders bool
+	// Customers is how the customer of each checkout begins, of which each has one of its
+	// own, so that an audit knows which orders are whose. Empty: they are anonymous.
+	Customers string
 	// Each is called after each answer, by many at once.
 	Each func()
 }
@@ -123,6 +126,9 @@ func (w *worker) work(ctx context.Context, start time.Time, next *atomic.Int64) 
 func (w *worker) checkout(from time.Time) bool {
 	sku, _ := json.Marshal(w.cfg.Pick(w.random)) // a string always encodes; strconv.Quote's escapes are not all JSON's
 	body := `{"sku":` + string(sku) + `}`
+	if w.cfg.Customers != "" {
+		body = `{"sku":` + string(sku) + `,"customerId":"` + w.cfg.Customers + uuid.NewString() + `"}`
+	}
 	key := ""
 	if w.cfg.Keys {
 		key = uuid.NewString()
