@@ -78,6 +78,8 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		next atomic.Int64
 	)
 	start := time.Now()
+	ended := make(chan time.Duration, 1)
+	context.AfterFunc(ctx, func() { ended <- time.Since(start) })
 	for _, w := range workers {
 		all.Go(func() { w.work(ctx, start, &next) })
 	}
@@ -88,7 +90,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		sum.add(w.report)
 		back = min(back, w.back)
 	}
-	sum.leave(cfg, back)
+	sum.leave(cfg, min(<-ended, cfg.For), back)
 	sum.Took = time.Since(start)
 	sum.sort()
 	return sum, nil

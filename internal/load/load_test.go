@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -93,4 +94,24 @@ func TestAPIThatIsGone(t *testing.T) {
 	require.Equal(t, report.Requests, report.Failed)
 	require.Positive(t, report.Failed)
 	require.LessOrEqual(t, report.Failed, 2*4)
+}
+
+// What would have been due after a load was stopped was not held up by anybody.
+func TestStoppedDuringAStall(t *testing.T) {
+	t.Parallel()
+	const rate = 1000
+	ctx, stop := context.WithCancel(t.Context())
+	var stopped time.Time
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		stop()
+		stopped = time.Now()
+		<-time.After(300 * time.Millisecond)
+		w.WriteHeader(http.StatusConflict)
+	}))
+	defer server.Close()
+	began := time.Now()
+	report, err := load.Run(ctx, load.Config{URL: server.URL, Connections: 1, Rate: rate, For: time.Minute, Pick: load.Hot("sku")})
+	require.NoError(t, err)
+	require.Equal(t, 1, report.Short)
+	require.LessOrEqual(t, report.Unsent, int(stopped.Sub(began).Seconds()*rate)+100, "300 more would have been due")
 }

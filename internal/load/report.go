@@ -37,11 +37,12 @@ func (r *Report) add(o Report) {
 // leave counts what was due and never sent, because the first connection was back from
 // what it waited for when the time was over. Each is a latency as long as it had waited
 // by then: a stall that lasts to the end shows as any other.
-func (r *Report) leave(cfg Config, back time.Duration) {
+// What would have been due after the end is not of this run.
+func (r *Report) leave(cfg Config, end, back time.Duration) {
 	if cfg.Rate == 0 || back == 0 {
 		return
 	}
-	for n := int64(r.Requests); cfg.due(n) < min(back, cfg.For); n++ {
+	for n := int64(r.Requests); cfg.due(n) < min(back, end); n++ {
 		r.Unsent++
 		r.latencies = append(r.latencies, back-cfg.due(n))
 	}
