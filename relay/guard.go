@@ -41,10 +41,11 @@ var errReassigned = errors.New("the shards change")
 // openGuard connects and returns with the lock of a shard held. waiting is told, once,
 // why there is none to be had.
 func openGuard(ctx context.Context, cfg Config, waiting func(why string)) (*guard, error) {
-	pc, err := pgx.ParseConfig(cfg.DSN)
+	pool, err := parseDSN(cfg.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("parse the database address: %w", err)
+		return nil, err
 	}
+	pc := pool.ConnConfig
 	pc.RuntimeParams["application_name"] = cfg.Slot + "_guard"
 	// A relay that is frozen pings no more, and loses the lock like one that died.
 	pc.RuntimeParams["idle_session_timeout"] = strconv.FormatInt(cfg.SenderTimeout.Milliseconds(), 10)

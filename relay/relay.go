@@ -152,9 +152,9 @@ func New(cfg Config) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	pc, err := parseDSN(cfg.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("relay: parse the database address: %w", err)
+		return nil, fmt.Errorf("relay: %w", err)
 	}
 	pc.MaxConns = 4
 	pc.ConnConfig.RuntimeParams["application_name"] = cfg.Slot + "_ledger"

@@ -50,7 +50,11 @@ func (e *ExistingError) Error() string {
 // looking for such rows behind it; after timeout the error names them.
 // https://www.postgresql.org/docs/15/functions-admin.html#FUNCTIONS-REPLICATION
 func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Existing, timeout time.Duration) (made bool, err error) {
-	conn, err := pgx.Connect(ctx, dsn)
+	pc, err := parseDSN(dsn)
+	if err != nil {
+		return false, fmt.Errorf("create slot %s: %w", slot, err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
 	if err != nil {
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
 	}

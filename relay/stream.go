@@ -40,10 +40,11 @@ type stream struct {
 // openStream connects for replication. wal_sender_timeout is set for this
 // connection only.
 func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, *gatherer, error) {
-	pc, err := pgconn.ParseConfig(cfg.DSN)
+	pool, err := parseDSN(cfg.DSN)
 	if err != nil {
-		return nil, nil, fmt.Errorf("parse the database address: %w", err)
+		return nil, nil, err
 	}
+	pc := &pool.ConnConfig.Config
 	var g *gatherer
 	dial := pc.DialFunc
 	pc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -62,8 +63,6 @@ func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, *gatherer, err
 	pc.RuntimeParams["replication"] = "database"
 	pc.RuntimeParams["application_name"] = cfg.Slot
 	pc.RuntimeParams["wal_sender_timeout"] = fmt.Sprintf("%dms", cfg.SenderTimeout.Milliseconds())
-	pc.RuntimeParams["datestyle"] = "ISO"
-	pc.RuntimeParams["timezone"] = "UTC"
 	noticeDeadPeers(pc, cfg.SenderTimeout)
 	// While nothing is read for want of room, no byte is acknowledged for as long as
 	// that takes, and the server's kernel would take us for dead. wal_sender_timeout
