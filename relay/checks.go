@@ -2,11 +2,13 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // check refuses a server that the relay would stall or be of no use on.
@@ -20,6 +22,38 @@ func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 		return refusal("wal_level is %s: set wal_level = logical and restart Postgres", level)
 	}
 	return checkStandbyNames(standbys, cfg.Slot)
+}
+
+// checkTable refuses a table of which a row would end the stream for good, or that could
+// not be read where the slot is lost: that would come to light only then, and as if there
+// were nothing where policies hide the rows.
+func checkTable(ctx context.Context, conn *pgx.Conn, table pgx.Identifier, shard Shard) error {
+	var wrong string
+	err := conn.QueryRow(ctx, `SELECT coalesce(string_agg(format('%s %s%s', a.attname, format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN ' NOT NULL' END), ', ' ORDER BY a.attnum), '')
+		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+		WHERE a.attrelid = $1::regclass AND NOT a.attisdropped AND a.attname IN ('day', 'id', 'seq') AND NOT (a.attnotnull
+			AND (a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)) IN (('day', 'date'::regtype), ('id', 'uuid'::regtype), ('seq', 'int8'::regtype), ('seq', 'int4'::regtype)))`,
+		table.Sanitize()).Scan(&wrong)
+	if err != nil {
+		return fmt.Errorf("look at table %s: %w", table.Sanitize(), err)
+	}
+	if wrong != "" {
+		return refusal("table %s has the columns %s, and a row without a day, an id or a seq would stop the relay for good: make them day date, id uuid and seq bigint, NOT NULL each",
+			table.Sanitize(), wrong)
+	}
+	missing, err := missingQuery(ctx, conn, table, shard)
+	if err == nil {
+		_, err = conn.Exec(ctx, "EXPLAIN "+missing)
+	}
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &pg) && pg.Code == "42501":
+		return refusal("%s, but the relay must read every row of it to find what goes past a slot that is lost: "+
+			"GRANT SELECT ON %s and ledger to its role, and where a table has row-level security ALTER ROLE … BYPASSRLS", pg.Message, table.Sanitize())
+	case err != nil:
+		return fmt.Errorf("look at table %s: %w", table.Sanitize(), err)
+	}
+	return nil
 }
 
 // checkStandbyNames refuses when commits would wait for this relay, and so for

@@ -94,21 +94,29 @@ func (s *sweep) open(ctx context.Context, tx pgx.Tx) (upTo pglogrepl.LSN, err er
 		(SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout')`).Scan(&upTo, nil); err != nil {
 		return 0, err
 	}
-	at, err := committedAt(ctx, tx, s.table)
+	missing, err := missingQuery(ctx, tx, s.table, s.shard)
 	if err != nil {
 		return 0, err
 	}
+	_, err = tx.Exec(ctx, `DECLARE missing NO SCROLL CURSOR FOR `+missing)
+	return upTo, err
+}
+
+// missingQuery asks for the keys of the rows that the ledger does not hold.
+func missingQuery(ctx context.Context, db querier, table pgx.Identifier, shard Shard) (string, error) {
+	at, err := committedAt(ctx, db, table)
+	if err != nil {
+		return "", err
+	}
 	within := ""
-	if !s.shard.whole() { // rows from before there were buckets have none
-		within = fmt.Sprintf("coalesce(o.bucket, bucket_of(o.message_group)) BETWEEN %d AND %d AND ", s.shard.First, s.shard.Last)
+	if !shard.whole() { // rows from before there were buckets have none
+		within = fmt.Sprintf("coalesce(o.bucket, bucket_of(o.message_group)) BETWEEN %d AND %d AND ", shard.First, shard.Last)
 	}
 	// Not by (day, seq): a transaction that began before midnight and waited for its
 	// group's lock has the older day and the higher seq.
-	_, err = tx.Exec(ctx, `DECLARE missing NO SCROLL CURSOR FOR
-		SELECT o.day, o.id, coalesce(octet_length(o.body), 0) + coalesce(octet_length(o.attributes::text), 0),
-			count(*) OVER (), extract(epoch FROM clock_timestamp() - min(`+at+`) OVER ())::float8
-		FROM `+s.table.Sanitize()+` o WHERE `+within+`NOT EXISTS (SELECT FROM ledger l WHERE l.day = o.day AND l.event_id = o.id) ORDER BY o.seq`)
-	return upTo, err
+	return `SELECT o.day, o.id, coalesce(octet_length(o.body::text), 0) + coalesce(octet_length(o.attributes::text), 0),
+			count(*) OVER (), extract(epoch FROM clock_timestamp() - min(` + at + `) OVER ())::float8
+		FROM ` + table.Sanitize() + ` o WHERE ` + within + `NOT EXISTS (SELECT FROM ledger l WHERE l.day = o.day AND l.event_id = o.id) ORDER BY o.seq`, nil
 }
 
 // committedAt is when a row o of the table was committed, in SQL.
@@ -186,7 +194,7 @@ func (s *sweep) read(ctx context.Context, tx pgx.Tx, keys []missingKey) ([]chang
 	for i, k := range keys {
 		days[i], ids[i] = k.Day, k.ID
 	}
-	rows, err := tx.Query(ctx, `SELECT to_char(o.day, 'YYYY-MM-DD'), o.id::text, o.seq::text, o.type, o.message_group, o.subject, o.attributes::text, o.body, o.traceparent
+	rows, err := tx.Query(ctx, `SELECT to_char(o.day, 'YYYY-MM-DD'), o.id::text, o.seq::text, o.type, o.message_group, o.subject, o.attributes::text, o.body::text, o.traceparent
 		FROM unnest($1::date[], $2::uuid[]) WITH ORDINALITY k (day, id, n) JOIN `+s.table.Sanitize()+` o ON o.day = k.day AND o.id = k.id ORDER BY k.n`, days, ids)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,83 @@
+package relay_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/relay"
+)
+
+// TestTableOfAStranger: another table, with its columns in another order and of other
+// types where that does not matter, is published, by its stream and by a sweep.
+func TestTableOfAStranger(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.strangers(`id uuid NOT NULL, "traceparent" varchar(99), body jsonb, note int[] DEFAULT '{1}', seq int GENERATED ALWAYS AS IDENTITY,
+		day date NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date, attributes json, subject varchar, message_group varchar(128), type varchar`)
+	ours := func(c *relay.Config) { c.Publication = "theirs" }
+	r := o.start(ours)
+	first := o.strangersRow("gen_random_uuid()")
+	o.eventually("published", func() bool { return o.count(`ledger WHERE outcome = 'published'`) == 1 })
+	require.NoError(t, r.stop())
+	o.dropSlot()
+	second := o.strangersRow("gen_random_uuid()")
+	o.start(ours)
+	got := o.received(2)["g"]
+	require.Equal(t, []string{first, second}, []string{got[0].String(), got[1].String()})
+}
+
+// strangers makes the table of somebody else, its publication and its slot.
+func (o *outbox) strangers(columns string) {
+	o.t.Helper()
+	o.dropSlot()
+	o.exec(`DELETE FROM watermarks; CREATE SCHEMA theirs; CREATE TABLE theirs."The Outbox" (` + columns + `);
+		CREATE PUBLICATION theirs FOR TABLE theirs."The Outbox" WITH (publish = 'insert', publish_via_partition_root);
+		GRANT USAGE ON SCHEMA theirs TO restock_relay; GRANT SELECT ON theirs."The Outbox" TO restock_relay`)
+	_, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, "theirs", relay.RefuseExisting, time.Minute)
+	require.NoError(o.t, err)
+}
+
+func (o *outbox) strangersRow(id string) (made string) {
+	o.t.Helper()
+	o.one(&made, `INSERT INTO theirs."The Outbox" (id, type, message_group, attributes, body) VALUES (`+id+`, 'x', 'g', '{"a": {"type": "String", "value": "x"}}', '{"a":1}') RETURNING id::text`)
+	return made
+}
+
+// TestRefusesTable: a table of which one row would stop the relay for good, or that cannot
+// be read when the slot is lost, is refused before that.
+func TestRefusesTable(t *testing.T) {
+	t.Parallel()
+	const rest = `, type text, message_group text, subject text, attributes jsonb, body text, traceparent text`
+	cases := map[string]struct{ columns, sql, want string }{
+		"id is no uuid":    {`day date NOT NULL, id text NOT NULL, seq bigserial` + rest, ``, "has the columns id text NOT NULL"},
+		"seq may be null":  {`day date NOT NULL, id uuid NOT NULL, seq bigint` + rest, ``, "has the columns seq bigint,"},
+		"day has a time":   {`day timestamp NOT NULL, id uuid NOT NULL, seq bigserial` + rest, ``, "has the columns day timestamp without time zone NOT NULL"},
+		"may not be read":  {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `REVOKE SELECT ON theirs."The Outbox" FROM restock_relay`, "permission denied for table The Outbox"},
+		"rows are hidden":  {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `ALTER TABLE theirs."The Outbox" ENABLE ROW LEVEL SECURITY`, "BYPASSRLS"},
+		"ledger is hidden": {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `ALTER TABLE ledger ENABLE ROW LEVEL SECURITY`, "BYPASSRLS"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOutbox(t)
+			o.strangers(c.columns)
+			o.exec(c.sql)
+			r := o.start(func(c *relay.Config) { c.Publication = "theirs" })
+			o.eventually("it relays or has ended", func() bool { return r.Ready(o.ctx) == nil || isClosed(r.done) })
+			var refused *relay.RefusedError
+			require.ErrorAs(t, r.stop(), &refused)
+			require.ErrorContains(t, refused, c.want)
+		})
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
