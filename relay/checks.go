@@ -24,6 +24,23 @@ func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	return checkStandbyNames(standbys, cfg.Slot)
 }
 
+// checkAlone refuses a relay of another name beside one whose ledger this is too: it would
+// take for published on its own topic what the other has published on another, and hold
+// and send what the other has parked.
+func checkAlone(ctx context.Context, conn *pgx.Conn, relay string) error {
+	var other string
+	err := conn.QueryRow(ctx, `SELECT coalesce(min(w.slot), '') FROM watermarks w JOIN pg_replication_slots s ON s.slot_name = w.slot AND s.database = current_database()
+		WHERE w.slot <> $1 AND NOT EXISTS (SELECT FROM shards h WHERE h.slot = w.slot AND h.relay = $1)`, relay).Scan(&other)
+	if err != nil {
+		return fmt.Errorf("look for other relays: %w", err)
+	}
+	if other != "" {
+		return refusal("slot %[1]s is of another relay with the same ledger, and what one publishes the other would pass over: "+
+			"give each outbox a database of its own, or, if %[1]s is not wanted any more, SELECT pg_drop_replication_slot('%[1]s')", other)
+	}
+	return nil
+}
+
 // checkTable refuses a table of which a row would end the stream for good, or that could
 // not be read where the slot is lost: that would come to light only then, and as if there
 // were nothing where policies hide the rows.

@@ -164,6 +164,7 @@ func TestSlotCreationNamesWhatBlocksIt(t *testing.T) {
 	made, err := relay.CreateSlot(o.ctx, pg.DSN("store"), o.slot, schema.Publication, relay.RefuseExisting, time.Minute)
 	require.NoError(t, err)
 	require.False(t, made, "it is there already")
+	o.dropSlot()
 
 	require.NoError(t, pg.CreateDatabase(o.ctx, "elsewhere", ""))
 	blocker, err := pgx.Connect(o.ctx, pg.DSN("elsewhere"))
@@ -181,4 +182,26 @@ func TestSlotCreationNamesWhatBlocksIt(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, made)
 	require.Equal(t, 0, o.count(`pg_replication_slots WHERE slot_name = 'another' AND NOT (plugin = 'pgoutput')`))
+}
+
+// TestRefusesAnotherRelay: one ledger says of one topic what was published. A second relay
+// on another topic would pass over what the first has published and it has not.
+func TestRefusesAnotherRelay(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	var refused *relay.RefusedError
+	create := func() (bool, error) {
+		return relay.CreateSlot(o.ctx, o.pg.DSN(o.database), "another_"+o.database, schema.Publication, relay.RefuseExisting, time.Minute)
+	}
+	_, err := create()
+	require.ErrorAs(t, err, &refused)
+	require.ErrorContains(t, err, "slot "+o.slot+" is of another relay with the same ledger")
+
+	o.exec(`SELECT pg_create_logical_replication_slot('another_' || current_database(), 'pgoutput')`)
+	r := o.start(func(c *relay.Config) { c.Slot = "another_" + o.database })
+	o.eventually("it relays or has ended", func() bool { return r.Ready(o.ctx) == nil || isClosed(r.done) })
+	require.ErrorAs(t, r.stop(), &refused)
+	o.start()
+	want := o.each(1, "a")
+	require.Equal(t, want, o.received(1))
 }

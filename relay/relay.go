@@ -280,6 +280,9 @@ func (r *Relay) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := checkAlone(begin, g.conn, cfg.relay); err != nil {
+		return err
+	}
 	if err := checkTable(begin, g.conn, p.table, cfg.shard); err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (e *ExistingError) Error() string {
 
 // CreateSlot makes the slot if it does not exist or is invalid, and reports whether
 // it did; where the outbox is split, the slots of its shards. Its publication must be
-// there before it. What was committed before, and is not in the ledger, is published by
+// there before it. A database with the slot of another relay is refused. What was committed before, and is not in the ledger, is published by
 // the relay when it starts; with an empty ledger, existing decides about it. Making a
 // slot waits for every transaction that is open in any database of the cluster, and so does
 // looking for such rows behind it; after timeout the error names them.
@@ -59,6 +59,9 @@ func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Exi
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if err := checkAlone(ctx, conn, slot); err != nil {
+		return false, err
+	}
 	shards, _, err := readShards(ctx, conn, slot, publication)
 	if err != nil {
 		return false, err
