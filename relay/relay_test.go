@@ -298,6 +298,20 @@ func TestPublicationOfAnyName(t *testing.T) {
 	o.confirmedUpToNow()
 }
 
+// TestSlotOfAnyName: the slot may have any name that Postgres takes.
+func TestSlotOfAnyName(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.dropSlot()
+	o.slot = "1_of_" + o.database
+	_, err := o.createSlot(relay.RefuseExisting)
+	require.NoError(t, err)
+	o.start()
+	want := o.each(1, "a")
+	require.Equal(t, want, o.received(1))
+	o.confirmedUpToNow()
+}
+
 // TestForeignMessages: logical messages of others are skipped and counted.
 func TestForeignMessages(t *testing.T) {
 	t.Parallel()

@@ -99,7 +99,8 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, cfg Config, l *ledger
 	}
 	// A list of identifiers in a string: unquoted, its names are folded to lower case.
 	publications := strings.ReplaceAll(pgx.Identifier{cfg.Publication}.Sanitize(), "'", "''")
-	err := pglogrepl.StartReplication(ctx, conn, cfg.Slot, f.slot.confirmed, pglogrepl.StartReplicationOptions{
+	// Unquoted, a name that begins with a digit is no name.
+	err := pglogrepl.StartReplication(ctx, conn, pgx.Identifier{cfg.Slot}.Sanitize(), f.slot.confirmed, pglogrepl.StartReplicationOptions{
 		PluginArgs: []string{"proto_version '1'", "messages 'true'", "publication_names '" + publications + "'"},
 	})
 	if err != nil {
