@@ -28,9 +28,17 @@ type parkedRows struct {
 
 func (r *parkedRows) add(e *entry) {
 	r.days, r.ids = append(r.days, e.day), append(r.ids, e.id)
-	r.groups, r.seqs = append(r.groups, e.group), append(r.seqs, e.seq)
+	r.groups, r.seqs = append(r.groups, indexable(e.group)), append(r.seqs, e.seq)
 	r.reasons, r.detail = append(r.reasons, e.reason), append(r.detail, storable(e.parked.Error()))
 }
+
+// maxGroup is more than a message group may have, and little enough for an index. One that
+// is cut there can be published as little as before.
+const maxGroup = 1000
+
+// indexable is a group as the table parked takes it: where nothing checked its length, one
+// event must not keep the ledger from being written.
+func indexable(group string) string { return storable(group[:min(len(group), maxGroup)]) }
 
 // queueParked adds the events that are parked for the first time, in their order. What
 // the ledger holds already is left alone: another relay has dealt with it. So is what was

@@ -4,8 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/restock-dev/restock/internal/localpg"
+	"github.com/restock-dev/restock/internal/localpg/pgtest"
 	"github.com/restock-dev/restock/relay"
 )
 
@@ -80,4 +83,44 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// TestRowsOfAStranger: what no check of the table has kept out is parked, and holds nothing
+// else up.
+func TestRowsOfAStranger(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.strangers(`day date NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date, id uuid NOT NULL DEFAULT gen_random_uuid(), seq bigint NOT NULL DEFAULT 1,
+		type text, message_group text, subject text, attributes jsonb, body text, traceparent text`)
+	o.start(func(c *relay.Config) { c.Publication = "theirs" })
+	o.exec(`INSERT INTO theirs."The Outbox" (type) VALUES (NULL)`)
+	o.exec(`INSERT INTO theirs."The Outbox" (message_group, attributes, body)
+		SELECT string_agg(encode(sha256(i::text::bytea), 'hex') || '도', ''), '{}', '{}' FROM generate_series(1, 10000) i`)
+	o.exec(`INSERT INTO theirs."The Outbox" (message_group, attributes, body) VALUES ('g', '{}', '{"data":"' || repeat('x', 2000000) || '"}')`)
+	o.exec(`INSERT INTO theirs."The Outbox" (message_group, attributes, body, seq) VALUES ('g', '{}', '{}', -1)`)
+	good := o.strangersRow("gen_random_uuid()")
+	require.Equal(t, good, o.received(1)["g"][0].String())
+	o.eventually("recorded", func() bool { return o.count(`ledger`) == 5 })
+	require.Equal(t, 4, o.count(`parked WHERE state = 'parked' AND reason = 'invalid' AND octet_length(detail) < 1000`))
+	o.confirmedUpToNow()
+}
+
+// TestNotUTF8: in a database without an encoding a body may be anything. One that is no
+// text is parked at once, and does not wait for others to be accepted.
+func TestNotUTF8(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.NewServer(t, localpg.Config{})
+	owner, err := pgx.Connect(t.Context(), pg.DSN("postgres"))
+	require.NoError(t, err)
+	_, err = owner.Exec(t.Context(), `CREATE DATABASE store TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	require.NoError(t, err)
+	require.NoError(t, owner.Close(t.Context()))
+	require.NoError(t, migrate(t.Context(), pg.DSN("store")))
+	o := setUp(t, pg, "store")
+	o.start()
+	o.exec(`INSERT INTO outbox (id, type, message_group, attributes, body) VALUES (gen_random_uuid(), 'x', 'g', '{}', E'{"data":"\xb5\xb5"}')`)
+	o.settled()
+	require.Equal(t, 1, o.count(`parked WHERE detail LIKE '%body is not UTF-8%'`))
+	want := o.commit(event("g", 1))
+	require.Equal(t, want, o.received(1)["g"])
 }

@@ -113,9 +113,11 @@ func (e Event) Validate() error {
 	case size > MaxEventBytes:
 		return fmt.Errorf("body and attributes are %d bytes: at most %d are allowed", size, MaxEventBytes)
 	case !validGroup(e.Group):
-		return fmt.Errorf("message group %q: 1 to 128 letters, digits and punctuation are allowed", e.Group)
+		return fmt.Errorf("message group %.128q: 1 to 128 letters, digits and punctuation are allowed", e.Group)
 	case utf8.RuneCountInString(e.Subject) > 100:
 		return errors.New("subject is over 100 characters")
+	case !utf8.ValidString(e.Body):
+		return errors.New("body is not UTF-8")
 	}
 	return nil
 }
