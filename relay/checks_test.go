@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/localpg"
@@ -101,6 +102,27 @@ func TestConfig(t *testing.T) {
 		_, err := relay.NewSNS(relay.SNSConfig{TopicARN: arn})
 		require.ErrorContains(t, err, "not the ARN of a FIFO topic", arn)
 	}
+}
+
+// TestOnceOnly: a relay is run once, and a registry takes one of a name: neither is a relay
+// that tries for ever, nor a panic.
+func TestOnceOnly(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	cfg := relay.Config{DSN: "postgres://localhost/x", Slot: "s", Publication: "p", Publisher: &relay.SNS{}, Metrics: reg}
+	r, err := relay.New(cfg)
+	require.NoError(t, err)
+	_, err = relay.New(cfg)
+	require.ErrorContains(t, err, "register the metrics of slot s")
+	cfg.Slot = "other"
+	other, err := relay.New(cfg)
+	require.NoError(t, err)
+
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.NoError(t, r.Run(ended))
+	require.NoError(t, other.Run(ended))
+	require.ErrorContains(t, r.Run(ended), "make another with New")
 }
 
 // TestSlotCreationWaitsForWhoRefuses: a relay that finds neither slot nor ledger refuses to

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,7 @@ import (
 // metrics are the relay's, each with the label slot.
 type metrics struct {
 	slot           string
+	hidden         error // why they are not registered
 	unregister     func()
 	active         prometheus.Gauge
 	read           prometheus.Counter
@@ -39,24 +41,26 @@ type metrics struct {
 	ledgerSeconds  prometheus.Histogram
 }
 
+// newMetrics registers them. Where they cannot be, because another relay of the name has
+// the same registry, they are counted all the same, and nobody sees them.
 func newMetrics(cfg Config, r *Relay) *metrics {
 	reg := &registered{Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"slot": cfg.Slot}, cfg.Metrics)}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "restock_relay_" + name, Help: help})
-		reg.MustRegister(c)
+		reg.add(c)
 		return c
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "restock_relay_" + name, Help: help})
-		reg.MustRegister(g)
+		reg.add(g)
 		return g
 	}
 	gaugeFunc := func(name, help string, f func() float64) {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "restock_relay_" + name, Help: help}, f))
+		reg.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "restock_relay_" + name, Help: help}, f))
 	}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "restock_relay_" + name, Help: help, Buckets: buckets})
-		reg.MustRegister(h)
+		reg.add(h)
 		return h
 	}
 	gaugeFunc("publish_lag_seconds", "Age of the oldest commit with an event not yet published or parked; 0 when there is none.",
@@ -71,9 +75,9 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 		}
 		return 0
 	})
-	reg.MustRegister(service.PoolMetrics("relay", r.pool)...)
+	reg.add(service.PoolMetrics("relay", r.pool)...)
 	seconds := prometheus.ExponentialBuckets(0.0005, 2, 15)
-	return &metrics{
+	m := &metrics{
 		slot: cfg.Slot, unregister: reg.unregister,
 		active:         gauge("active", "1 while this relay holds the slot and streams, else 0."),
 		read:           counter("events_read_total", "Events read from the stream, repeats included."),
@@ -100,24 +104,36 @@ func newMetrics(cfg Config, r *Relay) *metrics {
 		publishSeconds: histogram("publish_seconds", "Time of a call to SNS.", seconds),
 		ledgerSeconds:  histogram("ledger_seconds", "Time of a write of the ledger.", seconds),
 	}
+	if reg.err != nil {
+		reg.unregister()
+		m.hidden = fmt.Errorf("register the metrics of slot %s: %w", cfg.Slot, reg.err)
+	}
+	return m
 }
 
-// registered remembers what was registered, so that it can be taken back.
+// registered remembers what was registered, so that it can be taken back, and what could
+// not be.
 type registered struct {
 	prometheus.Registerer
 	all []prometheus.Collector
+	err error
 }
 
-// MustRegister is of prometheus.Registerer.
-func (r *registered) MustRegister(all ...prometheus.Collector) {
-	r.Registerer.MustRegister(all...)
-	r.all = append(r.all, all...)
+func (r *registered) add(all ...prometheus.Collector) {
+	for _, c := range all {
+		if err := r.Register(c); err != nil {
+			r.err = err
+			continue
+		}
+		r.all = append(r.all, c)
+	}
 }
 
 func (r *registered) unregister() {
 	for _, c := range r.all {
 		r.Unregister(c)
 	}
+	r.all = nil // one of the same name may be another's by now
 }
 
 func (m *metrics) showSlot(o schema.SlotOutlook) {

@@ -36,7 +36,8 @@ type Config struct {
 	Publication string
 	Publisher   Publisher
 	Logger      zerolog.Logger
-	// Metrics takes the relay's metrics, labelled with the slot. None if nil.
+	// Metrics takes the relay's metrics, labelled with the slot. None if nil. It keeps them
+	// when Run has ended, so that each relay of one Slot needs a registry of its own.
 	Metrics prometheus.Registerer
 
 	// Window bounds the memory of the events that are under way, in bytes. More
@@ -144,6 +145,7 @@ type Relay struct {
 	missedSince atomic.Int64
 	// moved is when something was last recorded or confirmed, in nanoseconds.
 	moved atomic.Int64
+	ran   atomic.Bool
 }
 
 // New checks cfg and prepares a relay. It does not touch the database yet.
@@ -168,7 +170,12 @@ func New(cfg Config) (*Relay, error) {
 	r := &Relay{cfg: cfg, pool: pool}
 	r.moved.Store(time.Now().UnixNano())
 	r.state.Store("starting")
-	r.metrics.Store(newMetrics(cfg, r))
+	m := newMetrics(cfg, r)
+	if m.hidden != nil {
+		pool.Close()
+		return nil, fmt.Errorf("relay: %w", m.hidden)
+	}
+	r.metrics.Store(m)
 	return r, nil
 }
 
@@ -176,6 +183,9 @@ func New(cfg Config) (*Relay, error) {
 // publisher, and returns when nothing of it is left running. It returns nil when
 // ctx ended it, and a *RefusedError when the set-up must be mended first.
 func (r *Relay) Run(ctx context.Context) error {
+	if r.ran.Swap(true) {
+		return errors.New("relay: it has been run: make another with New")
+	}
 	defer r.pool.Close()
 	upkeep, stopUpkeep := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -437,7 +447,11 @@ func (r *Relay) assign(s Shard) Config {
 	cfg := r.cfg.at(s)
 	if m := r.metrics.Load(); m.slot != s.Slot {
 		m.unregister()
-		r.metrics.Store(newMetrics(cfg, r))
+		anew := newMetrics(cfg, r)
+		if anew.hidden != nil {
+			cfg.Logger.Warn().Err(anew.hidden).Msg("metrics are not shown: give each relay of one name a registry of its own")
+		}
+		r.metrics.Store(anew)
 		r.stale = ""
 	}
 	return cfg
