@@ -68,10 +68,11 @@ func (c ShardsChange) Run(ctx context.Context) error {
 	if c.Shards < 1 || c.Shards > MaxShards {
 		return refusal("%d shards: there may be 1 to %d", c.Shards, MaxShards)
 	}
-	pc, err := pgx.ParseConfig(c.DSN)
+	pool, err := parseDSN(c.DSN)
 	if err != nil {
-		return fmt.Errorf("parse the database address: %w", err)
+		return err
 	}
+	pc := pool.ConnConfig
 	// Frozen or cut off while it holds the locks, this must not keep the relays away.
 	for _, idle := range []string{"idle_session_timeout", "idle_in_transaction_session_timeout"} {
 		pc.RuntimeParams[idle] = strconv.FormatInt(2*c.Pause.Milliseconds(), 10)

@@ -17,6 +17,8 @@ func parseDSN(dsn string) (*pgxpool.Config, error) {
 	}
 	pc.ConnConfig.RuntimeParams["datestyle"] = "ISO"
 	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	// Another ledger, of the shop that this is, must not be taken for ours.
+	pc.ConnConfig.RuntimeParams["search_path"] = "public"
 	// Where policies hide rows it is an error to ask for them, and not as if there were none.
 	pc.ConnConfig.RuntimeParams["row_security"] = "off"
 	// Functions of ours have a backslash in a text.

@@ -95,7 +95,11 @@ func readPublication(ctx context.Context, conn *pgx.Conn, shard Shard) (publicat
 // the owner. What was committed meanwhile is found by the relay, which notices that the
 // publication is another.
 func RepairPublication(ctx context.Context, dsn, slot, name string) (repaired bool, err error) {
-	conn, err := pgx.Connect(ctx, dsn)
+	pc, err := parseDSN(dsn)
+	if err != nil {
+		return false, fmt.Errorf("repair publication %s: %w", name, err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
 	if err != nil {
 		return false, fmt.Errorf("repair publication %s: %w", name, err)
 	}

@@ -12,7 +12,9 @@ import (
 func TestSettingsOfItsRole(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
+	o.exec(`CREATE SCHEMA theirs; GRANT USAGE ON SCHEMA theirs TO PUBLIC; CREATE TABLE theirs.ledger (account int); CREATE TABLE theirs.shards ()`)
 	for _, setting := range []string{
+		"search_path = theirs, public",
 		"standard_conforming_strings = off", "client_encoding = 'LATIN1'", "datestyle = 'SQL, DMY'", "timezone = 'Asia/Seoul'", "intervalstyle = 'sql_standard'",
 		"bytea_output = 'escape'", "default_transaction_isolation = 'serializable'", "wal_sender_timeout = 0", "statement_timeout = '5s'",
 		"lock_timeout = '1s'", "idle_in_transaction_session_timeout = '1s'", "idle_session_timeout = '1s'", "synchronous_commit = off",
