@@ -1,10 +1,22 @@
 // Package relay publishes an outbox table to SNS FIFO by logical replication.
 // It is a library, and knows nothing of what the events mean: any table with
-// the outbox's columns that stands in a publication, any topic.
+// the outbox's columns that stands in a publication, any FIFO topic.
 //
 //	stream -> window -> ledger look-up -> lanes -> batches -> SNS
 //	   ^                                                       |
 //	   +---- confirm <- cursor <- ledger <---------------------+
+//
+// # Another outbox
+//
+// The table may have any name and be in any schema, and have its columns in any order and
+// others beside them: day date, id uuid and seq bigint, NOT NULL each; type,
+// message_group, subject, attributes ({"name": {"type", "value"}}, as jsonb), body and
+// traceparent. day is the UTC day of the commit: the ledger has partitions for those days
+// only. The relay's role may read every row of it. One database has one outbox, because
+// ledger, parked events and replays are the database's: schema.MigrateStore makes them in
+// the schema public. CREATE PUBLICATION … FOR TABLE … WITH (publish = 'insert',
+// publish_via_partition_root) comes next, then CreateSlot, then New and Run. What is set
+// up otherwise is refused by a RefusedError, which says the mend.
 //
 // # Delivery
 //

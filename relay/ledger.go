@@ -97,7 +97,7 @@ func (l *ledger) record(ctx context.Context, entries []*entry) error {
 		}
 		if schema.IsMissingPartition(err) {
 			if err = schema.EnsurePartitions(ctx, l.pool); err == nil {
-				err = l.write(ctx, entries)
+				err = withoutDay(l.write(ctx, entries))
 			}
 		}
 		if err != nil {
@@ -112,6 +112,17 @@ func (l *ledger) record(ctx context.Context, entries []*entry) error {
 		err = lost
 	}
 	return err
+}
+
+// withoutDay says the mend where an event has a day that is far from today. No outbox of
+// ours takes one, because it has no such partition either.
+func withoutDay(err error) error {
+	var pg *pgconn.PgError
+	if !schema.IsMissingPartition(err) || !errors.As(err, &pg) {
+		return err
+	}
+	return fmt.Errorf("%w: %s An event's day is the UTC day on which it commits. To go on, as the owner: "+
+		"CREATE TABLE … PARTITION OF ledger FOR VALUES FROM (that day) TO (the next), and one of parked, and keep such rows out by a CHECK", err, pg.Detail)
 }
 
 // write makes rows, parked rows and watermark durable in one transaction. Rows that

@@ -105,6 +105,22 @@ func TestRowsOfAStranger(t *testing.T) {
 	o.confirmedUpToNow()
 }
 
+// TestDayOfAStranger: a day for which the ledger has no partition is named, with the mend.
+func TestDayOfAStranger(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.strangers(`day date NOT NULL, id uuid NOT NULL DEFAULT gen_random_uuid(), seq bigint NOT NULL DEFAULT 1,
+		type text, message_group text, subject text, attributes jsonb, body text, traceparent text`)
+	var l logged
+	o.start(l.to, func(c *relay.Config) { c.Publication = "theirs" })
+	o.exec(`INSERT INTO theirs."The Outbox" (day, message_group, attributes, body) VALUES ('2020-02-29', 'g', '{}', '{}')`)
+	o.eventually("it says so", func() bool { return len(l.with("2020-02-29")) > 0 })
+	require.Contains(t, l.with("2020-02-29")[0], "PARTITION OF ledger")
+	o.exec(`CREATE TABLE ledger_20200229 PARTITION OF ledger FOR VALUES FROM ('2020-02-29') TO ('2020-03-01')`)
+	o.eventually("recorded", func() bool { return o.count(`ledger WHERE day = '2020-02-29'`) == 1 })
+	o.confirmedUpToNow()
+}
+
 // TestNotUTF8: in a database without an encoding a body may be anything. One that is no
 // text is parked at once, and does not wait for others to be accepted.
 func TestNotUTF8(t *testing.T) {
