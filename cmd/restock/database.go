@@ -36,7 +36,9 @@ func (f *databaseFlag) AfterApply() (err error) {
 	return err
 }
 
-func (f databaseFlag) reach(ctx context.Context) error { return reach(ctx, "the database", "", f.DatabaseURL) }
+func (f databaseFlag) reach(ctx context.Context) error {
+	return reach(ctx, "the database", "", f.DatabaseURL)
+}
 
 // databasesFlags are the two databases, for a command that may need either.
 type databasesFlags struct {
