@@ -1,6 +1,8 @@
 package consumers
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"time"
 
@@ -32,4 +34,9 @@ func WebhookHeaders(secrets []string, id string, at time.Time, body []byte) (htt
 		return nil, err
 	}
 	return s.headers(id, at, body), nil
+}
+
+// Trust has the factory's own transport take certificates of roots.
+func (f *Factory) Trust(roots *x509.CertPool) {
+	f.outside.client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 }

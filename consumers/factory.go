@@ -36,7 +36,7 @@ type FactoryConfig struct {
 	// Pool is the store's database, as schema.RoleConsumers.
 	Pool *pgxpool.Pool
 	// Client makes the calls; its own policy on redirects and its time-out are not
-	// used. Default http.DefaultClient's transport.
+	// used. Default one of HTTP/1.1, with http.DefaultTransport's proxy and time-outs.
 	Client *http.Client
 	// Timeout bounds a call, answer included. Default DefaultFactoryTimeout; the
 	// worker's lease bounds it too.
@@ -80,7 +80,7 @@ func NewFactory(cfg FactoryConfig) (*Factory, error) {
 		return nil, errors.New("factory: a database pool is needed")
 	}
 	setDefault(&cfg.Timeout, DefaultFactoryTimeout)
-	client := http.Client{}
+	client := http.Client{Transport: factoryTransport()}
 	if cfg.Client != nil {
 		client = *cfg.Client
 	}
@@ -89,6 +89,17 @@ func NewFactory(cfg FactoryConfig) (*Factory, error) {
 		pool:     cfg.Pool,
 		outside:  newOutside("the factory", client, cfg.Timeout),
 	}, nil
+}
+
+// factoryTransport gives each call under way a connection, which ends with a call that is
+// not answered. One of HTTP/2 that leads nowhere any more would be used again, and each
+// call on it time out, until the kernel gives it up after a quarter of an hour.
+func factoryTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	t.MaxIdleConnsPerHost = DefaultConcurrency
+	return t
 }
 
 // Longest is how long a call takes at most.

@@ -2,6 +2,7 @@ package consumers_test
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -327,6 +328,42 @@ func TestFactoryUnknownReplenishmentsOpenNoCircuit(t *testing.T) {
 	e := w.request()
 	require.Empty(t, worker.ProcessBatch(t.Context(), w.receive()))
 	require.Equal(t, "done", w.inbox(e.ID, uuid.Nil).state)
+}
+
+// A connection on which a call was not answered may lead nowhere any more: the next call
+// gets another one, also where the factory would take many calls on one.
+func TestFactoryLeavesAConnectionThatIsDead(t *testing.T) {
+	w := setup(t)
+	p := newPlant(w)
+	var mu sync.Mutex
+	var from []string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		from = append(from, r.RemoteAddr)
+		first := len(from) == 1
+		mu.Unlock()
+		if first {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+			return
+		}
+		p.Handler().ServeHTTP(rw, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	f := w.factoryAt(server.URL, func(c *consumers.FactoryConfig) { c.Client, c.Timeout = nil, time.Second })
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	f.Trust(roots)
+	worker := w.prepare(f)
+	e := w.request()
+	require.Len(t, worker.ProcessBatch(t.Context(), w.receive()), 1)
+	require.Equal(t, []string{"uncertain"}, w.effects(e))
+	w.comeBack()
+	require.Empty(t, worker.ProcessBatch(t.Context(), w.receive()))
+	require.Len(t, from, 2)
+	require.NotEqual(t, from[0], from[1])
 }
 
 func TestFactoryConfigIsChecked(t *testing.T) {
