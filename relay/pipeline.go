@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -283,6 +284,9 @@ func (p *pipeline) send(ctx context.Context, events []schema.Event) ([]Result, e
 	start := time.Now()
 	results, err := p.publisher.Publish(ctx, events)
 	p.metrics.publishSeconds.Observe(time.Since(start).Seconds())
+	if err == nil && len(results) != len(events) { // of which events they are is not known
+		return nil, fmt.Errorf("the publisher returned %d results for %d events", len(results), len(events))
+	}
 	var rejected *RejectedError
 	switch {
 	case !errors.As(err, &rejected):

@@ -16,7 +16,8 @@ const (
 // Publisher publishes a batch of up to 10 events and 256 KiB, no two of one
 // message group. Several batches are published at once.
 type Publisher interface {
-	// Publish returns a result for each event, in the order given. An error
+	// Publish returns a result for each event, in the order given; as many as there
+	// are events, or the call counts as failed. An error
 	// means that the call failed as a whole: any of its events may have been
 	// accepted all the same. A *RejectedError says that the request itself is at
 	// fault, which one of its events may have caused.

@@ -1,6 +1,8 @@
 package relay_test
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/restock-dev/restock/internal/localpg"
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
 	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
 )
 
 // TestTableOfAStranger: another table, with its columns in another order and of other
@@ -139,4 +142,28 @@ func TestNotUTF8(t *testing.T) {
 	require.Equal(t, 1, o.count(`parked WHERE detail LIKE '%body is not UTF-8%'`))
 	want := o.commit(event("g", 1))
 	require.Equal(t, want, o.received(1)["g"])
+}
+
+// forgetful is a publisher of somebody else, which once returns no results.
+type forgetful struct {
+	relay.Publisher
+	once sync.Once
+}
+
+func (f *forgetful) Publish(ctx context.Context, events []schema.Event) (results []relay.Result, err error) {
+	results, err = f.Publisher.Publish(ctx, events)
+	f.once.Do(func() { results = nil })
+	return results, err
+}
+
+// TestPublisherOfAStranger: one that does not say what became of an event has not
+// published it, as far as is known, and does not end the process.
+func TestPublisherOfAStranger(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	r := o.start(func(c *relay.Config) { c.Publisher = &forgetful{Publisher: c.Publisher} })
+	want := o.each(1, "a")
+	require.Equal(t, want, o.received(1))
+	o.settled()
+	require.Equal(t, 1.0, r.metric(t, "publish_failures_total"))
 }
