@@ -267,8 +267,8 @@ func TestMigrateFromNothing(t *testing.T) {
 	require.Zero(t, code, errs)
 	require.JSONEq(t, `{"customers":{"applied":[],"slot":"restock_`+customers.Name+`","slotCreated":false}}`, out)
 	code, _, errs = restock(t, nil, "migrate", "--customers-database-url", store.DSN)
-	require.Equal(t, 1, code)
-	require.Contains(t, errs, "each needs a database of its own")
+	require.Equal(t, 2, code)
+	require.Contains(t, errs, "it holds the tables of store")
 }
 
 // TestMigrateToLookAt: what would be done is told, the SQL does it, and then nothing is
