@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
@@ -98,7 +99,11 @@ func (c *client) post(path, key, body string) (int, []byte, error) {
 	return status, c.body, err
 }
 
-// read reads an answer with a length, which is how the API sends all of its own.
+// maxAnswer is more than the API answers to any checkout.
+const maxAnswer = 1 << 20
+
+// read reads an answer with a length, which is how the API sends all of its own, or in
+// chunks, as a proxy before it may.
 func (c *client) read() (status int, err error) {
 	line, err := c.in.ReadSlice('\n')
 	if err != nil {
@@ -110,38 +115,63 @@ func (c *client) read() (status int, err error) {
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
 		return 0, err
 	}
-	length, closes := -1, false
-	for {
-		if line, err = c.in.ReadSlice('\n'); err != nil {
-			return 0, err
-		}
-		line = bytes.TrimRight(line, "\r\n")
-		if len(line) == 0 {
-			break
-		}
-		name, value, _ := bytes.Cut(line, []byte(":"))
-		value = bytes.TrimSpace(value)
+	length, chunked, closes := -1, false, false
+	err = c.header(func(name, value []byte) (err error) {
 		switch {
 		case bytes.EqualFold(name, []byte("Content-Length")):
-			if length, err = strconv.Atoi(string(value)); err != nil {
-				return 0, err
-			}
+			length, err = strconv.Atoi(string(value))
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+			chunked = bytes.EqualFold(value, []byte("chunked"))
 		case bytes.EqualFold(name, []byte("Connection")):
 			closes = bytes.EqualFold(value, []byte("close"))
 		}
-	}
-	if length < 0 || length > 1<<20 {
+		return err
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case chunked:
+		err = c.readChunks()
+	case length < 0 || length > maxAnswer:
 		return 0, errors.New("the answer states no length")
+	default:
+		if cap(c.body) < length {
+			c.body = make([]byte, length)
+		}
+		c.body = c.body[:length]
+		_, err = io.ReadFull(c.in, c.body)
 	}
-	if cap(c.body) < length {
-		c.body = make([]byte, length)
-	}
-	c.body = c.body[:length]
-	_, err = io.ReadFull(c.in, c.body)
 	if closes {
 		c.close()
 	}
 	return status, err
+}
+
+// header reads the fields of a header up to the empty line that ends it.
+func (c *client) header(field func(name, value []byte) error) error {
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if line = bytes.TrimRight(line, "\r\n"); len(line) == 0 {
+			return nil
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if err := field(name, bytes.TrimSpace(value)); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *client) readChunks() (err error) {
+	if c.body, err = io.ReadAll(io.LimitReader(httputil.NewChunkedReader(c.in), maxAnswer+1)); err != nil {
+		return err
+	}
+	if len(c.body) > maxAnswer {
+		return errors.New("the answer has no end")
+	}
+	return c.header(func([]byte, []byte) error { return nil }) // the trailer
 }
 
 var orderMember = []byte(`"orderId":"`)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/load"
@@ -82,6 +83,35 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) }))
 	defer server.Close()
 	require.NoError(t, load.PostAfterAPause(server.URL, server.CloseClientConnections))
+}
+
+// What stands before the API may send its answers in chunks.
+func TestAnswersInChunks(t *testing.T) {
+	t.Parallel()
+	order := uuid.New()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Trailer", "X-Took")
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		_, _ = w.Write([]byte(`{"orderId":"` + order.String()[:20]))
+		w.(http.Flusher).Flush()
+		_, _ = w.Write([]byte(order.String()[20:] + `"}`))
+		w.Header().Set("X-Took", "1")
+	}))
+	defer server.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	answered := 0
+	report, err := load.Run(ctx, load.Config{URL: server.URL, Connections: 1, For: time.Minute, Pick: load.Hot("sku"), KeepOrders: true, Each: func() {
+		if answered++; answered == 3 {
+			stop()
+		}
+	}})
+	require.NoError(t, err)
+	require.Equal(t, 3, report.Bought)
+	require.Equal(t, 3, report.Requests)
+	for _, named := range report.Orders {
+		require.Equal(t, order, named)
+	}
 }
 
 // Whoever gets no answer in a closed loop does not try again as fast as the machine can.
