@@ -44,11 +44,18 @@ func migrate(ctx context.Context, dsn, own, other string) ([]string, error) {
 	}
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close()
-	// The two would share one outbox and take each other's rights on it.
 	var taken bool
-	if err := db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, "public.migrations_"+other).Scan(&taken); err != nil {
+	var version string
+	var number int
+	err = db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL, current_setting('server_version'), current_setting('server_version_num')::int`, "public.migrations_"+other).
+		Scan(&taken, &version, &number)
+	if err != nil {
 		return nil, fmt.Errorf("migrate %s: %w", own, err)
 	}
+	if err := CheckPostgres(version, number); err != nil {
+		return nil, fmt.Errorf("migrate %s: %w", own, err)
+	}
+	// The two would share one outbox and take each other's rights on it.
 	if taken {
 		return nil, fmt.Errorf("migrate %s: database %q holds the schema %q: each needs a database of its own", own, cfg.Database, other)
 	}

@@ -140,6 +140,9 @@ func fail(stderr io.Writer, err error) int {
 // something else. It is no answer to what was asked: whoever is told that there is no such
 // event goes on, and must not be told so by a database that nobody migrated.
 func unfit(err error) string {
+	if errors.Is(err, schema.ErrOldPostgres) {
+		return "upgrade it"
+	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return ""

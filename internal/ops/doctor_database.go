@@ -15,11 +15,10 @@ import (
 
 // Bounds of the checks of a database.
 const (
-	leastVersion = 150000 // what the tests run on, and newer
-	skewNoticed  = time.Second
-	skewTooMuch  = time.Minute
-	aheadWanted  = 7 // days of partitions: half of what is made
-	bucketsSeen  = 1000
+	skewNoticed = time.Second
+	skewTooMuch = time.Minute
+	aheadWanted = 7 // days of partitions: half of what is made
+	bucketsSeen = 1000
 )
 
 // database checks one database. Where it cannot be reached nothing else is asked.
@@ -57,12 +56,13 @@ func (s databaseSubject) reached(ctx context.Context) bool {
 	var version, user string
 	var number int
 	err := s.db.Pool.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::int, current_user`).Scan(&version, &number, &user)
+	old := schema.CheckPostgres(version, number)
 	switch {
 	case err != nil:
 		s.fail("reachable", "check the URL, that Postgres runs and that its pg_hba.conf lets "+schema.RoleMaintenance+" in", "%s", err)
 		return false
-	case number < leastVersion:
-		s.warn("reachable", "upgrade to Postgres 15 or newer", "Postgres %s as %s: older than what Restock is tested with", version, user)
+	case old != nil:
+		s.fail("reachable", "upgrade it", "%s", old)
 	default:
 		s.ok("reachable", "Postgres %s as %s", version, user)
 	}
