@@ -9,19 +9,36 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/restock-dev/restock/schema"
 )
 
 // check refuses a server that the relay would stall or be of no use on.
 func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
-	var level, standbys string
-	err := conn.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names')`).Scan(&level, &standbys)
-	switch {
-	case err != nil:
+	var level, standbys, version string
+	var number int
+	err := conn.QueryRow(ctx, `SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'), current_setting('server_version'), current_setting('server_version_num')::int`).
+		Scan(&level, &standbys, &version, &number)
+	if err != nil {
 		return fmt.Errorf("read the server's settings: %w", err)
+	}
+	old := schema.CheckPostgres(version, number)
+	switch {
+	case old != nil:
+		return refusal("%s", old)
 	case level != "logical":
 		return refusal("wal_level is %s: set wal_level = logical and restart Postgres", level)
 	}
 	return checkStandbyNames(standbys, cfg.Slot)
+}
+
+// withMend says what to do where tables or functions are not there.
+func withMend(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "42883") {
+		return fmt.Errorf("%w: the database is not migrated: run restock migrate, as its owner", err)
+	}
+	return err
 }
 
 // checkAlone refuses a relay of another name beside one whose ledger this is too: it would

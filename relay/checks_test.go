@@ -104,6 +104,24 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestNotMigratedYet: a relay that is started before restock migrate waits for it, and says so.
+func TestNotMigratedYet(t *testing.T) {
+	t.Parallel()
+	cfg := relay.Config{
+		DSN: pgtest.NewDatabase(t, pgtest.Template{Name: "empty"}).DSN, Slot: "s", Publication: "p", Publisher: &relay.SNS{},
+	}
+	var said logged
+	said.to(&cfg)
+	r, err := relay.New(cfg)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.Run(ctx) }()
+	require.Eventually(t, func() bool { return len(said.with("restock migrate")) > 0 }, patience, time.Millisecond)
+	stop()
+	require.NoError(t, <-ended)
+}
+
 // TestOnceOnly: a relay is run once, and a registry takes one of a name: neither is a relay
 // that tries for ever, nor a panic.
 func TestOnceOnly(t *testing.T) {

@@ -215,7 +215,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.state.Store("waiting")
 		r.pool.Reset() // what has ended the session may have cut these off too, without a word
 		delay := service.Backoff{Initial: 200 * time.Millisecond, Max: 5 * time.Second}.Delay(failures)
-		r.cfg.Logger.Warn().Err(err).Int64("again_in_ms", delay.Milliseconds()).Msg("not relaying, trying again")
+		r.cfg.Logger.Warn().Err(withMend(err)).Int64("again_in_ms", delay.Milliseconds()).Msg("not relaying, trying again")
 		if service.Sleep(ctx, delay) != nil {
 			return nil
 		}
