@@ -98,6 +98,9 @@ func factoryTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
+	if t.TLSClientConfig != nil { // the clone's offers HTTP/2 still, and takes what comes of it for HTTP/1.1
+		t.TLSClientConfig.NextProtos = []string{"http/1.1"}
+	}
 	t.MaxIdleConnsPerHost = DefaultConcurrency
 	return t
 }
