@@ -144,7 +144,7 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 			p.look(reads, now)
 			p.setTimer(timer, now)
 		}
-		if failed == nil {
+		if failed == nil || errors.Is(failed, errLockLost) { // then what was published is recorded all the same
 			p.record(hard, now, in == nil)
 		} else {
 			p.finished = nil

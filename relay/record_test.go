@@ -115,3 +115,38 @@ func TestFollowEndsReleases(t *testing.T) {
 	require.True(t, p.groups.current(loaded))
 	require.EqualValues(t, 7, p.confirmed())
 }
+
+// lockLost is a ledger whose lock is lost at the first write.
+type lockLost struct{ writes }
+
+func (l *lockLost) record(ctx context.Context, entries []*entry) error {
+	_ = l.writes.record(ctx, entries)
+	if sizes, _ := l.told(); len(sizes) == 1 {
+		return errLockLost
+	}
+	return nil
+}
+
+// TestRecordsWithoutTheLock: that something parked was left to the next relay keeps nothing
+// that was published out of the ledger, and nothing is confirmed past it.
+func TestRecordsWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &lockLost{}
+		cfg := Config{Slot: "s", InFlight: 4, Metrics: prometheus.NewRegistry(), Logger: zerolog.Nop(), Publisher: acceptAll{}}
+		p := newPipeline(cfg, w, newWindow(1<<20), newMetrics(cfg, &Relay{}), 0, nil, func(time.Time) bool { return true })
+		in, ended := make(chan []change), make(chan error)
+		go func() { ended <- p.run(t.Context(), in) }()
+		attributes, body := "{}", `{"specversion":"1.0"}`
+		for lsn := range pglogrepl.LSN(2) {
+			e := &entry{position: Position{lsn + 1, 0}, group: schema.NewID().String(), row: loadedRow(&body, nil, &attributes, &body, nil)}
+			in <- []change{{kind: changeBegin, lsn: lsn + 1}, {kind: changeEvent, entry: e}, {kind: changeEnd, lsn: lsn + 1}}
+			synctest.Wait()
+		}
+		close(in)
+		require.ErrorIs(t, <-ended, errLockLost)
+		sizes, _ := w.told()
+		require.Equal(t, []int{1, 1}, sizes)
+		require.Zero(t, p.cursor.confirmed())
+	})
+}
