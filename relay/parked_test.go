@@ -82,7 +82,7 @@ func TestGroupParkedTooLate(t *testing.T) {
 func TestParkedWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	l := newTestLedger(t)
-	g, err := openGuard(t.Context(), Config{DSN: l.pool.Config().ConnString(), Slot: "slot", Publication: "publication", SenderTimeout: time.Second}, nil)
+	g, err := openGuard(t.Context(), Config{DSN: l.pool.Config().ConnString(), Slot: "slot", Publication: "publication", SenderTimeout: 3 * time.Second}, nil)
 	require.NoError(t, err)
 	t.Cleanup(g.close)
 	l.held = g.held
