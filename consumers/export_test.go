@@ -1,6 +1,7 @@
 package consumers
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"net/http"
 	"time"
@@ -37,5 +38,5 @@ func WebhookHeaders(secrets []string, id string, at time.Time, body []byte) (htt
 
 // Trust has the factory's own transport take certificates of roots.
 func (f *Factory) Trust(roots *x509.CertPool) {
-	f.outside.client.Transport.(*http.Transport).TLSClientConfig.RootCAs = roots
+	f.outside.client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 }

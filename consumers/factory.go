@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -36,7 +37,7 @@ type FactoryConfig struct {
 	// Pool is the store's database, as schema.RoleConsumers.
 	Pool *pgxpool.Pool
 	// Client makes the calls; its own policy on redirects and its time-out are not
-	// used. Default one of HTTP/1.1, with http.DefaultTransport's proxy and time-outs.
+	// used. Default one of HTTP/1.1, through the proxy that the environment names.
 	Client *http.Client
 	// Timeout bounds a call, answer included. Default DefaultFactoryTimeout; the
 	// worker's lease bounds it too.
@@ -93,16 +94,16 @@ func NewFactory(cfg FactoryConfig) (*Factory, error) {
 
 // factoryTransport gives each call under way a connection, which ends with a call that is
 // not answered. One of HTTP/2 that leads nowhere any more would be used again, and each
-// call on it time out, until the kernel gives it up after a quarter of an hour.
+// call on it time out, until the kernel gives it up after a quarter of an hour. With a
+// dialer of its own a transport speaks HTTP/1.1.
 func factoryTransport() *http.Transport {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetHTTP1(true)
-	if t.TLSClientConfig != nil { // the clone's offers HTTP/2 still, and takes what comes of it for HTTP/1.1
-		t.TLSClientConfig.NextProtos = []string{"http/1.1"}
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: DefaultConcurrency,
+		IdleConnTimeout:     30 * time.Second, // less than what balancers keep one for
 	}
-	t.MaxIdleConnsPerHost = DefaultConcurrency
-	return t
 }
 
 // Longest is how long a call takes at most.
