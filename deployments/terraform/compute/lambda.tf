@@ -67,7 +67,7 @@ resource "aws_lambda_function" "function" {
   timeout = floor(var.queue_visibility_seconds / 6)
   # Anybody may call the callback's address, and each of its functions takes connections to
   # the store. A consumer's are bounded by its event source.
-  reserved_concurrent_executions = each.key == "stock-increase" ? var.lambda_concurrency : -1
+  reserved_concurrent_executions = each.key == "stock-increase" ? var.callback_concurrency : -1
   tags                           = var.tags
 
   vpc_config {

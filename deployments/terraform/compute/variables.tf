@@ -108,12 +108,22 @@ variable "lambda_package" {
 }
 
 variable "lambda_concurrency" {
-  description = "Invocations of a function at once. Each takes connections to its database (RESTOCK_MAX_CONNS, 2, and one more for the callback). For the callback they are reserved, of which Lambda keeps 100 of the account's for all others."
+  description = "Invocations of a consumer's function at once. Each takes connections to its database (RESTOCK_MAX_CONNS, 2)."
   type        = number
   default     = 10
   validation {
     condition     = var.lambda_concurrency >= 2 && var.lambda_concurrency <= 1000
     error_message = "Lambda takes 2 to 1000."
+  }
+}
+
+variable "callback_concurrency" {
+  description = "Invocations of the callback's function at once, each with up to three connections to the store. They are reserved, and Lambda keeps 100 of the account's for all others: an account that has no more, as a new one, sets -1, which bounds nothing but the account."
+  type        = number
+  default     = 10
+  validation {
+    condition     = var.callback_concurrency == -1 || var.callback_concurrency >= 1 && var.callback_concurrency <= 1000
+    error_message = "Give 1 to 1000, or -1 to reserve none."
   }
 }
 
