@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -11,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -194,4 +197,14 @@ func TestRedriveThatIsStopped(t *testing.T) {
 	require.ErrorAs(t, cmd.Wait(), new(*exec.ExitError))
 	require.Equal(t, 1, cmd.ProcessState.ExitCode())
 	require.Contains(t, errs.String(), "stopped before its end")
+}
+
+// Who has had enough of what is printed is told nothing, but of what went wrong beside it.
+func TestReaderIsGone(t *testing.T) {
+	t.Parallel()
+	gone := fmt.Errorf("print: %w", &fs.PathError{Op: "write", Path: os.Stdout.Name(), Err: syscall.EPIPE})
+	require.True(t, readerIsGone(gone))
+	require.False(t, readerIsGone(errors.Join(gone, errors.New("not all was sent"))))
+	require.False(t, readerIsGone(&fs.PathError{Op: "write", Path: "file", Err: syscall.EPIPE}))
+	require.False(t, readerIsGone(nil))
 }

@@ -120,8 +120,8 @@ func fail(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	if path := (*fs.PathError)(nil); errors.As(err, &path) && path.Path == os.Stdout.Name() && errors.Is(path.Err, syscall.EPIPE) {
-		return 1 // whoever reads has had enough
+	if readerIsGone(err) {
+		return 1
 	}
 	if mend := unfit(err); mend != "" {
 		err = &setupError{fmt.Errorf("%w: %s", err, mend)}
@@ -134,6 +134,17 @@ func fail(stderr io.Writer, err error) int {
 		return 2
 	}
 	return 1
+}
+
+// readerIsGone tells that whoever reads what is printed has had enough, and nothing else: of
+// what is joined to that something is to be said still.
+func readerIsGone(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if path, ok := err.(*fs.PathError); ok { //nolint:errorlint // As would find it beside others
+			return path.Path == os.Stdout.Name() && errors.Is(path.Err, syscall.EPIPE)
+		}
+	}
+	return false
 }
 
 // unfit is what mends a database that lacks what a command needs, nothing where err is of
