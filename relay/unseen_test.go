@@ -86,7 +86,7 @@ func (o *outbox) whileSlotIsMade(made, within func()) {
 	}
 	slotWaitsFor := func(c *pgx.Conn) {
 		o.eventually("the slot waits for it", func() bool {
-			return o.count(`pg_stat_activity WHERE query LIKE '%pg_create_logical_replication_slot%' AND $1::int = ANY (pg_blocking_pids(pid))`, c.PgConn().PID()) == 1
+			return o.count(`pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_create_logical_replication_slot%' AND $1::int = ANY (pg_blocking_pids(pid))`, c.PgConn().PID()) == 1
 		})
 	}
 	// It waits twice for those that are open, and brings what is committed after that.

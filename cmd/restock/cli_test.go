@@ -206,8 +206,8 @@ func TestStoppedIsNotDone(t *testing.T) {
 			cmd.Stderr = &said
 			require.NoError(t, cmd.Start())
 			require.Eventually(t, func() bool {
-				var waits bool
-				return conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))`).Scan(&waits) == nil && waits
+				var waits bool // for a table: whoever makes a slot waits for every transaction of the server
+				return conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))`).Scan(&waits) == nil && waits
 			}, patience, 5*time.Millisecond, "it waits")
 			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 			_ = cmd.Wait()
