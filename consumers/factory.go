@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -81,7 +80,9 @@ func NewFactory(cfg FactoryConfig) (*Factory, error) {
 		return nil, errors.New("factory: a database pool is needed")
 	}
 	setDefault(&cfg.Timeout, DefaultFactoryTimeout)
-	client := http.Client{Transport: factoryTransport()}
+	transport := newTransport(nil)
+	transport.Proxy = http.ProxyFromEnvironment
+	client := http.Client{Transport: transport}
 	if cfg.Client != nil {
 		client = *cfg.Client
 	}
@@ -90,20 +91,6 @@ func NewFactory(cfg FactoryConfig) (*Factory, error) {
 		pool:     cfg.Pool,
 		outside:  newOutside("the factory", client, cfg.Timeout),
 	}, nil
-}
-
-// factoryTransport gives each call under way a connection, which ends with a call that is
-// not answered. One of HTTP/2 that leads nowhere any more would be used again, and each
-// call on it time out, until the kernel gives it up after a quarter of an hour. With a
-// dialer of its own a transport speaks HTTP/1.1.
-func factoryTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 10 * time.Second,
-		MaxIdleConnsPerHost: DefaultConcurrency,
-		IdleConnTimeout:     30 * time.Second, // less than what balancers keep one for
-	}
 }
 
 // Longest is how long a call takes at most.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -35,6 +37,19 @@ type outside struct {
 	name    string // as errors call it
 	client  *http.Client
 	timeout time.Duration
+}
+
+// newTransport gives each call under way a connection, which ends with a call that is not
+// answered. One of HTTP/2 that leads nowhere any more would be used again, and each call
+// on it time out, until the kernel gives it up after a quarter of an hour. With a dialer
+// of its own a transport speaks HTTP/1.1. control is the dialer's, and may be nil.
+func newTransport(control func(network, address string, c syscall.RawConn) error) *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, Control: control}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: DefaultConcurrency,
+		IdleConnTimeout:     30 * time.Second, // less than what balancers keep one for
+	}
 }
 
 // newOutside keeps the client's transport; its policy on redirects and its time-out

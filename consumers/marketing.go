@@ -87,7 +87,7 @@ func NewMarketing(cfg MarketingConfig) (*Marketing, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	transport := newTransport(slices.Clone(cfg.AllowedPrefixes))
+	transport := webhookTransport(slices.Clone(cfg.AllowedPrefixes))
 	return &Marketing{
 		url:       cfg.URL,
 		private:   privateOf(cfg.URL),

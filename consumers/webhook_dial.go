@@ -2,12 +2,10 @@ package consumers
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"syscall"
-	"time"
 )
 
 // notPublic are the blocks where nobody on the internet is: those that the
@@ -89,30 +87,21 @@ func CheckAddress(addr netip.Addr, allowed []netip.Prefix) error {
 	return nil
 }
 
-// newTransport makes connections to public and allowed addresses only. The
+// webhookTransport makes connections to public and allowed addresses only. The
 // check is of the address that a connection is made to, after the name was
 // resolved, so that no answer of a DNS server gets around it; a connection kept
 // alive was checked when it was made. There is no proxy, which would resolve
-// the name itself. With a dialer of its own a transport speaks HTTP/1.1, which is
-// enough for a webhook now and then.
-func newTransport(allowed []netip.Prefix) *http.Transport {
-	dialer := &net.Dialer{
-		Timeout: 10 * time.Second,
-		Control: func(_, address string, _ syscall.RawConn) error {
-			to, err := netip.ParseAddrPort(address)
-			if err != nil {
-				return fmt.Errorf("address to dial: %w", err)
-			}
-			return CheckAddress(to.Addr(), allowed)
-		},
-	}
-	return &http.Transport{
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		// What is counted is then what was sent: a small answer cannot unfold.
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: DefaultConcurrency,
-		IdleConnTimeout:     30 * time.Second,
-	}
+// the name itself.
+func webhookTransport(allowed []netip.Prefix) *http.Transport {
+	t := newTransport(func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("address to dial: %w", err)
+		}
+		return CheckAddress(to.Addr(), allowed)
+	})
+	t.MaxResponseHeaderBytes = 64 << 10
+	// What is counted is then what was sent: a small answer cannot unfold.
+	t.DisableCompression = true
+	return t
 }

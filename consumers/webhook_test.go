@@ -142,7 +142,7 @@ func TestDialChecksWhatTheNameResolvesTo(t *testing.T) {
 	defer server.Close()
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
-	refused := newTransport(nil)
+	refused := webhookTransport(nil)
 	require.Nil(t, refused.Proxy)
 	for _, host := range []string{"localhost", "127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::1"} {
 		_, err := refused.DialContext(t.Context(), "tcp", net.JoinHostPort(host, port))
@@ -151,7 +151,7 @@ func TestDialChecksWhatTheNameResolvesTo(t *testing.T) {
 	}
 	require.Empty(t, connected)
 
-	conn, err := newTransport([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}).DialContext(t.Context(), "tcp4", net.JoinHostPort("localhost", port))
+	conn, err := webhookTransport([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}).DialContext(t.Context(), "tcp4", net.JoinHostPort("localhost", port))
 	require.NoError(t, err)
 	<-connected
 	require.NoError(t, conn.Close())
