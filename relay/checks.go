@@ -32,10 +32,9 @@ func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	return checkStandbyNames(standbys, cfg.Slot)
 }
 
-// withMend says what to do where tables or functions are not there.
+// withMend says what to do where the tables are not there.
 func withMend(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "42883") {
+	if schema.IsNotMigrated(err) {
 		return fmt.Errorf("%w: the database is not migrated: run restock migrate, as its owner", err)
 	}
 	return err

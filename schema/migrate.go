@@ -129,6 +129,13 @@ func EnsureInboxDay(ctx context.Context, db Execer, day time.Time) error {
 	return nil
 }
 
+// IsNotMigrated tells whether a table, a column or a function is not there, which the
+// migrations make.
+func IsNotMigrated(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "42703" || pg.Code == "42883")
+}
+
 // IsMissingPartition tells whether an insert failed because the day of its row
 // has no partition. EnsurePartitions mends it where the day is near, and EnsureInboxDay
 // where it is of an inbox and past.

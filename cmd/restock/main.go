@@ -151,17 +151,13 @@ func readerIsGone(err error) bool {
 // something else. It is no answer to what was asked: whoever is told that there is no such
 // event goes on, and must not be told so by a database that nobody migrated.
 func unfit(err error) string {
-	if errors.Is(err, schema.ErrOldPostgres) {
-		return "upgrade it"
-	}
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		return ""
-	}
-	switch pg.Code {
-	case "42P01", "42703", "42883": // no such table, column, function
+	switch {
+	case errors.Is(err, schema.ErrOldPostgres):
+		return "upgrade it"
+	case schema.IsNotMigrated(err):
 		return "the database is not migrated, or is another one: restock migrate, as its owner"
-	case "42501": // no right
+	case errors.As(err, &pg) && pg.Code == "42501": // no right
 		return "connect as the role that the command takes; restock doctor says what it lacks"
 	}
 	return ""
