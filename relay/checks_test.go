@@ -230,17 +230,12 @@ func TestRefusesAnotherRelay(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
 	var refused *relay.RefusedError
-	create := func() (bool, error) {
-		return relay.CreateSlot(o.ctx, o.pg.DSN(o.database), "another_"+o.database, schema.Publication, relay.RefuseExisting, time.Minute)
-	}
-	_, err := create()
+	_, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), "another_"+o.database, schema.Publication, relay.RefuseExisting, time.Minute)
 	require.ErrorAs(t, err, &refused)
 	require.ErrorContains(t, err, "slot "+o.slot+" is of another relay with the same ledger")
 
 	o.exec(`SELECT pg_create_logical_replication_slot('another_' || current_database(), 'pgoutput')`)
-	r := o.start(func(c *relay.Config) { c.Slot = "another_" + o.database })
-	o.eventually("it relays or has ended", func() bool { return r.Ready(o.ctx) == nil || isClosed(r.done) })
-	require.ErrorAs(t, r.stop(), &refused)
+	require.ErrorAs(t, o.start(func(c *relay.Config) { c.Slot = "another_" + o.database }).stopWhenRefused(), &refused)
 	o.start()
 	want := o.each(1, "a")
 	require.Equal(t, want, o.received(1))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -25,6 +26,15 @@ func parseDSN(dsn string) (*pgxpool.Config, error) {
 	pc.ConnConfig.RuntimeParams["standard_conforming_strings"] = "on"
 	pc.ConnConfig.AfterConnect = asStored
 	return pc, nil
+}
+
+// connectOnce is one connection for what is done once.
+func connectOnce(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	pc, err := parseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, pc.ConnConfig)
 }
 
 // asStored has texts come as they are in the database: one that another encoding lacks a

@@ -95,11 +95,7 @@ func readPublication(ctx context.Context, conn *pgx.Conn, shard Shard) (publicat
 // the owner. What was committed meanwhile is found by the relay, which notices that the
 // publication is another.
 func RepairPublication(ctx context.Context, dsn, slot, name string) (repaired bool, err error) {
-	pc, err := parseDSN(dsn)
-	if err != nil {
-		return false, fmt.Errorf("repair publication %s: %w", name, err)
-	}
-	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
+	conn, err := connectOnce(ctx, dsn)
 	if err != nil {
 		return false, fmt.Errorf("repair publication %s: %w", name, err)
 	}

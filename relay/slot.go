@@ -44,17 +44,14 @@ func (e *ExistingError) Error() string {
 
 // CreateSlot makes the slot if it does not exist or is invalid, and reports whether
 // it did; where the outbox is split, the slots of its shards. Its publication must be
-// there before it. A database with the slot of another relay is refused. What was committed before, and is not in the ledger, is published by
-// the relay when it starts; with an empty ledger, existing decides about it. Making a
-// slot waits for every transaction that is open in any database of the cluster, and so does
-// looking for such rows behind it; after timeout the error names them.
+// there before it. A database with the slot of another relay is refused. What was
+// committed before, and is not in the ledger, is published by the relay when it starts;
+// with an empty ledger, existing decides about it. Making a slot waits for every
+// transaction that is open in any database of the cluster, and so does looking for such
+// rows behind it; after timeout the error names them.
 // https://www.postgresql.org/docs/15/functions-admin.html#FUNCTIONS-REPLICATION
 func CreateSlot(ctx context.Context, dsn, slot, publication string, existing Existing, timeout time.Duration) (made bool, err error) {
-	pc, err := parseDSN(dsn)
-	if err != nil {
-		return false, fmt.Errorf("create slot %s: %w", slot, err)
-	}
-	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
+	conn, err := connectOnce(ctx, dsn)
 	if err != nil {
 		return false, fmt.Errorf("create slot %s: %w", slot, err)
 	}

@@ -70,21 +70,10 @@ func TestRefusesTable(t *testing.T) {
 			o := newOutbox(t)
 			o.strangers(c.columns)
 			o.exec(c.sql)
-			r := o.start(func(c *relay.Config) { c.Publication = "theirs" })
-			o.eventually("it relays or has ended", func() bool { return r.Ready(o.ctx) == nil || isClosed(r.done) })
 			var refused *relay.RefusedError
-			require.ErrorAs(t, r.stop(), &refused)
+			require.ErrorAs(t, o.start(func(c *relay.Config) { c.Publication = "theirs" }).stopWhenRefused(), &refused)
 			require.ErrorContains(t, refused, c.want)
 		})
-	}
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
 
