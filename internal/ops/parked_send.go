@@ -109,8 +109,9 @@ func (r *SendReport) plan(s ParkedSelection, events, sending []chosenParked, gro
 	for _, e := range sending {
 		r.events = append(r.events, e.Event)
 	}
+	meant := slices.Concat(events, sending)
 	for _, id := range s.Events {
-		if !slices.ContainsFunc(slices.Concat(events, sending), func(e chosenParked) bool { return e.Event == id }) {
+		if !slices.ContainsFunc(meant, func(e chosenParked) bool { return e.Event == id }) {
 			r.Missing = append(r.Missing, id.String())
 		}
 	}
