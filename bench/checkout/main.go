@@ -68,10 +68,14 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	case o.Relay != "":
 		return true, relayNowhere(ctx, o.Relay, o.Slot)
 	}
-	settings := map[string]string{"max_connections": "200"}
+	// min_wal_size is what docs/checkout.md advises, for no turn to make a segment.
+	settings := map[string]string{"max_connections": "200", "min_wal_size": "4GB"}
 	err = private.Run(ctx, o.Dir, true, settings, func(pg *localpg.Server) error {
 		b := &bench{options: o, pg: pg}
 		if err := b.compressWAL(ctx); err != nil {
+			return err
+		}
+		if err := b.touchMemory(ctx); err != nil {
 			return err
 		}
 		ok = true

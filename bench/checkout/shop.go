@@ -39,6 +39,15 @@ func (b *bench) compressWAL(ctx context.Context) error {
 	return execute(ctx, b.pg.DSN("postgres"), `ALTER SYSTEM SET wal_compression = `+b.Compression+`; SELECT pg_reload_conf()`)
 }
 
+// touchMemory has Postgres use all of its shared buffers once, as a server has that ran
+// for an hour: else the machine gives it the memory page by page, amid a measurement.
+func (b *bench) touchMemory(ctx context.Context) error {
+	return execute(ctx, b.pg.DSN("postgres"), `CREATE UNLOGGED TABLE filler (page text);
+		ALTER TABLE filler ALTER page SET STORAGE PLAIN;
+		INSERT INTO filler SELECT repeat('x', 8000) FROM pg_settings, generate_series(1, setting::bigint) WHERE name = 'shared_buffers';
+		DROP TABLE filler`)
+}
+
 // shop is a store's database with products, and the API on it, a process of its own.
 type shop struct {
 	b        *bench
