@@ -103,6 +103,29 @@ func TestSlowClients(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
+// A body that says itself that it is too large is refused before any of it comes: who
+// asks first is not told to go on.
+func TestTooLargeIsSaidFirst(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	ln, err := service.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	run(t, service.HTTP(ln, s.api.Handler()))
+	for _, expect := range []string{"Expect: 100-continue\r\n", ""} {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		require.NoError(t, err)
+		_, err = conn.Write([]byte("POST /checkout HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + expect + "Content-Length: 65537\r\n\r\n"))
+		require.NoError(t, err)
+		got, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusRequestEntityTooLarge, got.StatusCode)
+		require.True(t, got.Close)
+		got.Body.Close()
+		conn.Close()
+	}
+	s.requireNothingWritten()
+}
+
 // Requests under way when the server is asked to stop get their answers.
 func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	t.Parallel()

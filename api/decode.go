@@ -21,6 +21,12 @@ const maxBody = 64 << 10
 
 // readBody reads a whole body, bounded.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody {
+		// Before any of it is read: who asked first (Expect: 100-continue) sends none,
+		// and who sends slowly is told at once.
+		w.Header().Set("Connection", "close")
+		return nil, bodyTooLarge()
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
