@@ -272,7 +272,7 @@ func parseItems(o object) ([]line, error) {
 			continue
 		}
 		if lines[n].quantity += l.quantity; lines[n].quantity > maxQuantity {
-			return nil, invalidField(itemField(i, "quantity"), sayNotInteger, 1, maxQuantity)
+			return nil, invalidField(itemField(i, "quantity"), sayTogether, maxQuantity)
 		}
 	}
 	return lines, nil

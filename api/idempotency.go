@@ -42,8 +42,15 @@ func readKey(r *http.Request) (string, error) {
 		return "", nil
 	}
 	k, ok := parseKey(values[0])
-	if !ok || len(values) > 1 || k == "" || utf8.RuneCountInString(k) > maxKey {
-		return "", malformedKey()
+	switch {
+	case len(values) > 1:
+		return "", malformedKey(sayKey, maxKey)
+	case !ok && strings.HasPrefix(values[0], `"`):
+		return "", malformedKey(sayKeyQuotes)
+	case !ok:
+		return "", malformedKey(sayKeyText)
+	case k == "" || utf8.RuneCountInString(k) > maxKey:
+		return "", malformedKey(sayKey, maxKey)
 	}
 	return k, nil
 }

@@ -110,10 +110,17 @@ func TestKeyAfterItsTime(t *testing.T) {
 func TestMalformedKeys(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	for _, key := range []string{"", `""`, strings.Repeat("k", 256), `"` + strings.Repeat("k", 256) + `"`, `"k`, `"k"x`, `"k";a=1`, `"\k"`, `"k\`, "a\x00b", "a\xffb", `"도"`} {
-		got := s.once(key, `{}`)
-		require.Equal(t, http.StatusBadRequest, got.status, "%q: %s", key, got.raw)
-		require.Equal(t, "malformed-key", got.str("type"))
+	for said, keys := range map[string][]string{
+		"1 to 255 characters":        {"", `""`, strings.Repeat("k", 256), `"` + strings.Repeat("k", 256) + `"`},
+		"begins with a quote":        {`"k`, `"k"x`, `"k";a=1`, `"\k"`, `"k\`, `"도"`},
+		"UTF-8 and must not contain": {"a\x00b", "a\xffb", "caf\xe9"},
+	} {
+		for _, key := range keys {
+			got := s.once(key, `{}`, "Accept-Language", "en")
+			require.Equal(t, http.StatusBadRequest, got.status, "%q: %s", key, got.raw)
+			require.Equal(t, "malformed-key", got.str("type"))
+			require.Contains(t, got.str("detail"), said, "%q", key)
+		}
 	}
 	require.Equal(t, http.StatusBadRequest, s.once("a", `{}`, "Idempotency-Key", "b").status, "two")
 	s.requireNothingWritten()

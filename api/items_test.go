@@ -95,6 +95,8 @@ func TestItemsBadInput(t *testing.T) {
 			require.Contains(t, got.str("detail"), c.field, c.name)
 		}
 	}
+	together := s.checkout(`{"items":[{"sku":"CP-502102","quantity":1000000},{"sku":"CP-502102"}]}`, "Accept-Language", "en")
+	require.Equal(t, "items[1].quantity: all quantities of this product together are more than 1000000.", together.str("detail"), "1 alone is no mistake")
 	s.requireNothingWritten()
 }
 

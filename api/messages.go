@@ -99,6 +99,7 @@ var (
 	sayMissing      = phrase{"필드가 없습니다: %s", "The field is missing: %s"}
 	sayNotString    = phrase{"%s은(는) 문자열이어야 합니다.", "%s must be a string."}
 	sayNotInteger   = phrase{"%s은(는) %d 이상 %d 이하의 정수여야 합니다.", "%s must be an integer from %d to %d."}
+	sayTogether     = phrase{"%s: 이 상품의 수량을 모두 더하면 %d개를 넘습니다.", "%s: all quantities of this product together are more than %d."}
 	sayNotList      = phrase{"%s은(는) %d~%d개의 목록이어야 합니다.", "%s must be a list of %d to %d."}
 	sayNotItem      = phrase{"%s은(는) JSON 객체여야 합니다.", "%s must be a JSON object."}
 	sayBesideItems  = phrase{"%s은(는) items와 함께 쓸 수 없습니다.", "%s cannot stand beside items."}
@@ -134,6 +135,8 @@ var (
 
 	titleKey       = phrase{"잘못된 Idempotency-Key", "Malformed Idempotency-Key"}
 	sayKey         = phrase{"Idempotency-Key는 한 번만, 1~%d자로 보내야 합니다.", "Idempotency-Key must be there once and have 1 to %d characters."}
+	sayKeyText     = phrase{"Idempotency-Key는 UTF-8이어야 하고 제어 문자를 쓸 수 없습니다.", "Idempotency-Key must be UTF-8 and must not contain control characters."}
+	sayKeyQuotes   = phrase{"따옴표로 시작하는 Idempotency-Key는 RFC 8941의 문자열이어야 합니다: 인쇄 가능한 ASCII, 닫는 따옴표로 끝나야 합니다.", "An Idempotency-Key that begins with a quote must be a string of RFC 8941: printable ASCII, and nothing after the closing quote."}
 	titleKeyReused = phrase{"이미 사용된 Idempotency-Key", "Idempotency-Key used before"}
 	sayKeyReused   = phrase{"이 키는 다른 요청에 사용되었습니다. 새 키를 사용해 주세요.", "This key was used for another request. Use a new key."}
 

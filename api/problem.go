@@ -202,8 +202,8 @@ func itemsOutOfStock(short []shortItem) *problem {
 	return &problem{status: http.StatusConflict, kind: kindOutOfStock, title: titleOutOfStock, detail: sayShort, short: short}
 }
 
-func malformedKey() *problem {
-	return &problem{status: http.StatusBadRequest, kind: "malformed-key", title: titleKey, detail: sayKey, args: []any{maxKey}}
+func malformedKey(detail phrase, args ...any) *problem {
+	return &problem{status: http.StatusBadRequest, kind: "malformed-key", title: titleKey, detail: detail, args: args}
 }
 
 func keyReused() *problem {
