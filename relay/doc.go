@@ -40,7 +40,9 @@
 // window and slot move on. It stays parked, also for the next relay, until somebody
 // asks for its release in the table parked_groups; then its events go out in the
 // order in which they were parked, and those that come meanwhile behind them. While
-// nothing at all is accepted, nothing is parked for failing: that is an outage.
+// nothing at all is accepted, nothing is parked for failing: that is an outage. But what
+// is left of a release, and is one group that the publisher answers and refuses for the
+// hold, is parked again: whoever asked for it waits.
 //
 // # Replays
 //

@@ -155,6 +155,17 @@ func (l *lanes) withdraw(r *replay) []*entry {
 	return out
 }
 
+// suspectedBut tells whether nothing is in the lanes, but for that of e, whose head does
+// not fail while others do not: nothing whose next try would tell more.
+func (l *lanes) suspectedBut(e *entry) bool {
+	for _, ln := range l.byGroup {
+		if ln.head.group != e.group && !ln.head.suspected() {
+			return false
+		}
+	}
+	return true
+}
+
 // hold puts an entry in flight back to the head of its lane, which may not go
 // before until.
 func (l *lanes) hold(e *entry, until time.Time) {

@@ -8,13 +8,15 @@ import (
 
 // failure is an entry that was not accepted, and why.
 type failure struct {
-	entry *entry
-	err   error
+	entry     *entry
+	err       error
+	throttled bool
 }
 
 // parkOverdue parks the groups whose head has failed for too long while others
 // succeeded, and returns the failures of the rest. What fails together with others,
-// because calls fail as a whole, is tried alone before.
+// because calls fail as a whole, is tried alone before. What was asked for, a release or a
+// replay, ends also where there are no others: whoever asked waits for it.
 func (p *pipeline) parkOverdue(call uint64, failed []failure, whole bool, now time.Time) []failure {
 	p.witness.saw(call, failed)
 	var again []failure
@@ -25,6 +27,8 @@ func (p *pipeline) parkOverdue(call uint64, failed []failure, whole bool, now ti
 			continue
 		}
 		due := p.witness.judge(f.entry, call, now, p.holdAfter, p.window.waiting.Load())
+		t := f.entry.trouble
+		t.noteRefusal(now, !whole && !f.throttled)
 		if due && (!whole || len(failed) == 1) && p.holds(now) {
 			if f.entry.item != nil {
 				p.giveUpReplayed(f)
@@ -33,7 +37,10 @@ func (p *pipeline) parkOverdue(call uint64, failed []failure, whole bool, now ti
 			}
 			continue
 		}
-		t := f.entry.trouble
+		if f.entry.beside() && t.refusedFor(p.holdAfter, now) && p.lanes.suspectedBut(f.entry) && p.holds(now) {
+			p.giveUpAlone(f)
+			continue
+		}
 		if t.whole++; !whole {
 			t.whole = 0
 		}
@@ -41,6 +48,20 @@ func (p *pipeline) parkOverdue(call uint64, failed []failure, whole bool, now ti
 		again = append(again, f)
 	}
 	return again
+}
+
+// giveUpAlone ends what was asked for and is refused for too long while nothing else would
+// tell that from an outage. An event that is sent by itself is parked by itself again: what
+// comes of its group has not been tried.
+func (p *pipeline) giveUpAlone(f failure) {
+	switch e := f.entry; {
+	case e.item != nil:
+		p.giveUpReplayed(f)
+	case e.release.whole:
+		p.parkGroup(f)
+	default:
+		p.park(e, f.err)
+	}
 }
 
 // parkGroup parks an entry in flight and all that waits behind it.
@@ -60,7 +81,7 @@ func (p *pipeline) parkGroup(f failure) {
 	p.parking++
 	p.changes++
 	line.Int("events", len(cut)).Str("release", "restock parked send --group "+shellQuote(e.group)).
-		Msg("group parked: it is refused while others are not; its events wait in order until they are released")
+		Msg("group parked: it was refused for too long; its events wait in order until they are released")
 }
 
 // parkHeld parks an event of a parked group, which is in no lane.

@@ -329,7 +329,7 @@ func (p *pipeline) settle(r batchResult) {
 		p.log.Warn().Err(r.err).Int("events", len(r.entries)).Int("in_a_row", p.throttle.failures).Msg("publishing failed, trying again")
 		failed := make([]failure, len(r.entries))
 		for i, e := range r.entries {
-			failed[i] = failure{e, r.err}
+			failed[i] = failure{entry: e, err: r.err}
 		}
 		for _, f := range p.parkOverdue(r.call, failed, true, now) {
 			p.lanes.hold(f.entry, p.throttle.until)
@@ -351,7 +351,7 @@ func (p *pipeline) settle(r batchResult) {
 	var failed []failure
 	for i, e := range r.entries {
 		if !p.settleEntry(r.call, e, r.results[i]) {
-			failed = append(failed, failure{e, r.results[i].Err})
+			failed = append(failed, failure{e, r.results[i].Err, r.results[i].Throttled})
 		}
 	}
 	p.holdFailed(p.parkOverdue(r.call, failed, false, now), now)

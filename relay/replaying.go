@@ -145,7 +145,7 @@ func (p *pipeline) loadReplay(ctx context.Context, r *replay, now time.Time) {
 func (p *pipeline) giveUpReplayed(f failure) {
 	r := f.entry.item.replay
 	r.refused[f.entry.group] = f.err
-	identify(p.log.Error(), f.entry).Err(f.err).Str("group", f.entry.group).Msg("given up: its group is refused while others are not; the rest of the replay goes on")
+	identify(p.log.Error(), f.entry).Err(f.err).Str("group", f.entry.group).Msg("given up: its group was refused for too long; the rest of the replay goes on")
 	for _, e := range p.lanes.cut(f.entry) {
 		if e.item == nil {
 			p.lanes.push(e)

@@ -9,6 +9,7 @@ type trouble struct {
 	failedIn   uint64    // the newest call in which it failed, 0 if in none
 	first      time.Time // when it failed first
 	suspect    time.Time // since when it fails while others do not; zero: that is not known
+	refused    time.Time // since when the publisher answers and refuses it; zero: it did not answer the last time
 	whole      int       // calls in a row that failed as a whole with it
 	alone      bool      // it is to go in a call of its own
 	parks      bool      // it has parked its group
@@ -24,6 +25,22 @@ func (e *entry) troubled() *trouble {
 func (e *entry) alone() bool { return e.trouble != nil && e.trouble.alone }
 
 func (e *entry) suspected() bool { return e.trouble != nil && !e.trouble.suspect.IsZero() }
+
+// noteRefusal takes one more failure: whether the publisher answered, and refused the entry,
+// or was out of reach or short of breath.
+func (t *trouble) noteRefusal(now time.Time, answered bool) {
+	switch {
+	case !answered:
+		t.refused = time.Time{}
+	case t.refused.IsZero():
+		t.refused = now
+	}
+}
+
+// refusedFor tells whether it was refused, and nothing but that, for so long.
+func (t *trouble) refusedFor(hold time.Duration, now time.Time) bool {
+	return !t.refused.IsZero() && now.Sub(t.refused) >= hold
+}
 
 func (e *entry) parksGroup() bool { return e.trouble != nil && e.trouble.parks }
 

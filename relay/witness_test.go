@@ -29,7 +29,7 @@ func TestWitness(t *testing.T) {
 			}
 			stuck := rapid.Bool().Draw(t, "stuck")
 			e := entries[rapid.IntRange(0, len(entries)-1).Draw(t, "entry")]
-			w.saw(call, []failure{{e, errors.New("no")}})
+			w.saw(call, []failure{{entry: e, err: errors.New("no")}})
 			if w.judge(e, call, now, hold, stuck) {
 				require.NotZero(t, w.accepted, "nothing was ever accepted")
 				require.GreaterOrEqual(t, now.Sub(e.trouble.first), hold)
@@ -71,10 +71,10 @@ func TestWitnessTells(t *testing.T) {
 				case 'A':
 					w.accepted = call
 				case 'O':
-					w.saw(call, []failure{{&entry{}, nil}})
+					w.saw(call, []failure{{entry: &entry{}}})
 				default:
 					now = now.Add(time.Second)
-					w.saw(call, []failure{{e, nil}})
+					w.saw(call, []failure{{entry: e}})
 					due = w.judge(e, call, now, hold, what == 'S')
 				}
 			}

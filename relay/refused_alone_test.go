@@ -1,0 +1,117 @@
+package relay_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/internal/localaws"
+	"github.com/restock-dev/restock/internal/ops"
+	"github.com/restock-dev/restock/relay"
+)
+
+// TestReplayRefusedAlone: all that is left of a replay is one group that SNS refuses, and
+// nothing else is published that would tell that from an outage. It ends by itself, each
+// event with its error, and the replay behind it goes.
+func TestReplayRefusedAlone(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	o.start(soon)
+	want := o.each(30, "bad", "good")
+	o.received(30)
+	o.settled()
+	o.refuse("bad")
+	r := o.replays()
+	id := o.replay(r, 0, ops.ReplaySelection{Groups: []string{"bad"}})
+	next := o.replay(r, 0, ops.ReplaySelection{Groups: []string{"good"}})
+	require.Equal(t, int64(15), o.awaitReplay(r, id, "done").Failed)
+	require.Zero(t, o.awaitReplay(r, next, "done").Failed)
+	require.Equal(t, map[string]map[string][]uuid.UUID{next.String(): {"good": want["good"]}}, o.copies(15))
+	failures, err := r.Failures(o.ctx, id, 1)
+	require.NoError(t, err)
+	require.Contains(t, failures[0].Error, "InternalError")
+}
+
+// TestReleaseRefusedAlone: a parked group that SNS still refuses is sent in an idle shop.
+// It is parked again by itself, in its order.
+func TestReleaseRefusedAlone(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	accept := o.refuse("bad")
+	o.start(soon)
+	bad := o.each(3, "bad")["bad"]
+	others := o.untilParked(1)
+	o.settled()
+	o.received(total(others))
+	report := o.send("bad")
+	o.eventually("it is parked again", func() bool { return o.count(`parked_groups WHERE state = 'parked'`) == 1 })
+	at, err := o.operator().Sending(o.ctx, report)
+	require.NoError(t, err)
+	require.Equal(t, ops.SendProgress{Parked: 3, Done: true}, at)
+	bad = append(bad, o.commit(event("bad", 1))...)
+	o.settled()
+
+	accept()
+	o.send("bad")
+	require.Equal(t, bad, o.received(4)["bad"])
+	o.released()
+}
+
+// TestEventRefusedAlone: an event that was parked by itself is sent by itself, and refused
+// for now. It is parked by itself again, and what comes of its group is not.
+func TestEventRefusedAlone(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	never := o.aws.Faults().Add(localaws.Rule{Effect: localaws.FailEntries, Service: "sns", Group: "bad", Code: "InvalidParameter", SenderFault: true})
+	o.start(soon)
+	bad := o.commit(event("bad", 1))
+	o.settled()
+	accept := o.refuse("bad")
+	o.aws.Faults().Remove(never)
+	report, err := o.operator().Send(o.ctx, ops.ParkedSelection{Events: bad}, false)
+	require.NoError(t, err)
+	o.eventually("it is parked again", func() bool {
+		at, err := o.operator().Sending(o.ctx, report)
+		return err == nil && at == ops.SendProgress{Parked: 1, Done: true}
+	})
+	require.Equal(t, 1, o.count(`parked WHERE state = 'parked' AND reason = 'rejected' AND detail LIKE 'InternalError%'`))
+	require.Zero(t, o.count(`parked_groups`))
+	accept()
+	after := o.commit(event("bad", 1))
+	require.Equal(t, after, o.received(1)["bad"])
+}
+
+// TestAloneInAnOutage: while SNS answers nothing, a replay and a release that are alone go
+// on being tried, and give nothing up.
+func TestAloneInAnOutage(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	accept := o.refuse("bad")
+	run := o.start(soon)
+	bad := o.each(3, "bad")["bad"]
+	others := o.untilParked(1)
+	o.settled()
+	o.received(total(others))
+	good := o.commit(event("good", 1))
+	o.received(1)
+	o.settled()
+	require.NoError(t, run.stop())
+	accept()
+	back := o.refuseAll()
+	run = o.start(func(c *relay.Config) { c.HoldAfter = time.Nanosecond })
+	tried := func() {
+		was := run.metric(t, "publish_failures_total")
+		o.eventually("it is tried", func() bool { return run.metric(t, "publish_failures_total") > was+10 })
+	}
+	o.send("bad")
+	tried()
+	r := o.replays()
+	id := o.replay(r, 0, ops.ReplaySelection{Groups: []string{"good"}})
+	tried()
+	back()
+	require.Zero(t, o.awaitReplay(r, id, "done").Failed)
+	o.released()
+	require.Equal(t, map[string]map[string][]uuid.UUID{"": {"bad": bad}, id.String(): {"good": good}}, o.copies(4))
+}
