@@ -38,10 +38,25 @@ type release struct {
 	left     int  // loaded, and not recorded yet
 	dry      bool // the last load brought all that the database held
 	opened   bool // its group is open: what is left is the last of it
+	standing standing
 }
 
-// maxReleases bounds the memory of what is loaded.
-const maxReleases = 16
+// standing is how the publisher last took an event of a release.
+type standing int
+
+const (
+	untried standing = iota
+	going
+	refused
+)
+
+// maxReleases bounds how many releases are under way that are not refused, and with that
+// the memory of what is loaded; maxUnderWay those that are refused besides, so that they
+// hold the others up only where they are very many.
+const (
+	maxReleases = 16
+	maxUnderWay = 64
+)
 
 func newGroups() *groups {
 	return &groups{parked: make(map[string]*parkedGroup), releases: make(map[string]*release)}
@@ -65,7 +80,7 @@ func (g *groups) park(group string, head uuid.UUID, why string) *parkedGroup {
 func (g *groups) ask(group string, whole bool) *release {
 	r := g.releases[group]
 	if r == nil {
-		if len(g.releases) >= maxReleases {
+		if g.unrefused() >= maxReleases || len(g.releases) >= maxUnderWay {
 			return nil
 		}
 		r = &release{group: group}
@@ -101,13 +116,29 @@ func (g *groups) next(r *release) step {
 	return stepLoad
 }
 
-// load notes that a load begins, and returns what loaded must be given.
-func (g *groups) load(r *release) parkedGroup {
+// unrefused is how many releases are under way that are not refused.
+func (g *groups) unrefused() int {
+	n := 0
+	for _, r := range g.releases {
+		if r.standing != refused {
+			n++
+		}
+	}
+	return n
+}
+
+// load notes that a load begins, and returns what loaded must be given and of how many
+// events it is: of one until the publisher takes some, which is all that a refused group
+// keeps in memory, and where those that it did refuse are taken again all at once.
+func (g *groups) load(r *release) (before parkedGroup, most int) {
 	r.busy, r.loadsAll = true, r.whole
 	if p := g.parked[r.group]; p != nil {
-		return *p
+		before = *p
 	}
-	return parkedGroup{}
+	if r.standing == going && g.unrefused() <= maxReleases {
+		return before, loadEvents
+	}
+	return before, 1
 }
 
 // loaded takes how much a load brought, and whether there is more, and opens the

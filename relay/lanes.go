@@ -97,6 +97,18 @@ func (l *lanes) next(now time.Time, maxEntries, maxBytes int) []*entry {
 	return batch
 }
 
+// untriedFirst has a lane go next whose head has not failed, if there is one: where it is
+// accepted, it is the others that are refused, and no outage.
+func (l *lanes) untriedFirst() {
+	for i, ln := range l.ready {
+		if ln.head.trouble == nil {
+			copy(l.ready[1:i+1], l.ready[:i])
+			l.ready[0] = ln
+			return
+		}
+	}
+}
+
 // done ends an entry in flight: it was published or parked, and the next of its
 // group may go.
 func (l *lanes) done(e *entry) {

@@ -90,6 +90,11 @@ func TestLanes(t *testing.T) {
 			"next": func(t *rapid.T) {
 				take(t, rapid.IntRange(1, 10).Draw(t, "entries"), rapid.IntRange(1, 1000).Draw(t, "bytes"))
 			},
+			"untriedFirst": func(t *rapid.T) {
+				l.untriedFirst()
+				untried := func(ln *lane) bool { return ln.head.trouble == nil }
+				require.True(t, !slices.ContainsFunc(l.ready, untried) || untried(l.ready[0]))
+			},
 			"done": func(t *rapid.T) { finish(someInFlight(t)) },
 			"hold": func(t *rapid.T) {
 				e := someInFlight(t)

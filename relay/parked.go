@@ -164,7 +164,7 @@ type asked struct {
 
 // maxAsked bounds what is read of what was asked for. It is more than can be under
 // way at once, so that there is always something new in it.
-const maxAsked = 4 * maxReleases
+const maxAsked = 2 * maxUnderWay
 
 const askedQuery = `SELECT message_group, bool_or(whole) FROM (
 		SELECT message_group, true AS whole FROM parked_groups WHERE state = 'sending'
@@ -196,15 +196,15 @@ const (
 
 var errEnough = errors.New("enough")
 
-// load reads the first of what is to be sent of a group, in the order in which it
-// was parked, and whether there is more.
-func (l *ledger) load(ctx context.Context, r *release, whole bool) (entries []*entry, more bool, err error) {
+// load reads the first of what is to be sent of a group, at most so many, in the order in
+// which it was parked, and whether there is more.
+func (l *ledger) load(ctx context.Context, r *release, whole bool, most int) (entries []*entry, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
 	rows, err := l.pool.Query(ctx, `SELECT p.day, p.event_id, p.seq, o.type, o.subject, o.attributes::text, o.body, o.traceparent
 		FROM parked p LEFT JOIN `+l.table.Sanitize()+` o ON o.day = p.day AND o.id = p.event_id
 		WHERE p.message_group = $1 AND p.state IN ('parked', 'sending') AND (p.state = 'sending' OR $2 AND p.reason = 'held')
-		ORDER BY p.place LIMIT $3`, r.group, whole, loadEvents+1)
+		ORDER BY p.place LIMIT $3`, r.group, whole, most+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("load parked events: %w", err)
 	}
@@ -213,7 +213,7 @@ func (l *ledger) load(ctx context.Context, r *release, whole bool) (entries []*e
 	var typ, subject, attributes, body, traceparent *string
 	_, err = pgx.ForEachRow(rows, []any{&e.day, &e.id, &e.seq, &typ, &subject, &attributes, &body, &traceparent}, func() error {
 		switch {
-		case len(entries) == loadEvents, memory >= loadBytes, typ == nil && len(entries) > 0:
+		case len(entries) == most, memory >= loadBytes, typ == nil && len(entries) > 0:
 			return errEnough
 		case typ == nil:
 			// The stream brings a commit a moment before others see it. A row that was

@@ -189,7 +189,7 @@ func TestLoadsWhatIsPublished(t *testing.T) {
 	exec(`INSERT INTO replays (id, selection, events, rate, asked_by) VALUES ($1, '{}', 1, 0, 'somebody')`, replay)
 	exec(`INSERT INTO replay_items (replay_id, place, day, event_id) VALUES ($1, 1, $2, $3)`, replay, entries[0].day, entries[0].id)
 
-	loaded, _, err := l.load(t.Context(), &release{group: "g"}, false)
+	loaded, _, err := l.load(t.Context(), &release{group: "g"}, false, loadEvents)
 	require.NoError(t, err)
 	items, err := l.items(t.Context(), replay, 0, 1)
 	require.NoError(t, err)

@@ -41,6 +41,9 @@ func (p *pipeline) parkOverdue(call uint64, failed []failure, whole bool, now ti
 			p.giveUpAlone(f)
 			continue
 		}
+		if r := f.entry.release; r != nil {
+			r.standing = refused
+		}
 		if t.whole++; !whole {
 			t.whole = 0
 		}

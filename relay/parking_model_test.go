@@ -367,13 +367,13 @@ func (m *parkingModel) asked(context.Context, string) (all []asked, err error) {
 	return all, nil
 }
 
-func (m *parkingModel) load(_ context.Context, r *release, whole bool) (entries []*entry, more bool, err error) {
+func (m *parkingModel) load(_ context.Context, r *release, whole bool, most int) (entries []*entry, more bool, err error) {
 	m.visit("load "+r.group, false, func() {
 		for _, row := range m.rows {
 			if row.group != r.group || row.state != "sending" && (!whole || row.state != "parked" || row.reason != reasonHeld) {
 				continue
 			}
-			if len(entries) == 2 {
+			if len(entries) == min(2, most) {
 				more = true
 				return
 			}

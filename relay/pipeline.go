@@ -67,7 +67,7 @@ type pipeline struct {
 type books interface {
 	record(ctx context.Context, entries []*entry) error
 	asked(ctx context.Context, after string) ([]asked, error)
-	load(ctx context.Context, r *release, whole bool) (entries []*entry, more bool, err error)
+	load(ctx context.Context, r *release, whole bool, most int) (entries []*entry, more bool, err error)
 	endRelease(ctx context.Context, group string) error
 	nextReplay(ctx context.Context) (*replay, error)
 	items(ctx context.Context, replay uuid.UUID, behind int64, n int) ([]*entry, error)
@@ -221,6 +221,7 @@ func (p *pipeline) start(ctx context.Context, now time.Time) {
 		most := maxBatchEntries
 		if p.throttle.probing() {
 			most = 1
+			p.lanes.untriedFirst()
 		}
 		batch := p.lanes.next(now, most, maxBatchBytes)
 		if batch == nil {
@@ -398,6 +399,9 @@ func (p *pipeline) settleEntry(call uint64, e *entry, r Result) bool {
 
 // done ends an entry in flight, published or parked.
 func (p *pipeline) done(e *entry) {
+	if e.release != nil {
+		e.release.standing = going
+	}
 	p.lanes.done(e)
 	p.finished = append(p.finished, e)
 }

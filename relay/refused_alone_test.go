@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/restock-dev/restock/internal/localaws"
 	"github.com/restock-dev/restock/internal/ops"
 	"github.com/restock-dev/restock/relay"
+	"github.com/restock-dev/restock/schema"
 )
 
 // TestReplayRefusedAlone: all that is left of a replay is one group that SNS refuses, and
@@ -114,4 +116,31 @@ func TestAloneInAnOutage(t *testing.T) {
 	require.Zero(t, o.awaitReplay(r, id, "done").Failed)
 	o.released()
 	require.Equal(t, map[string]map[string][]uuid.UUID{"": {"bad": bad}, id.String(): {"good": good}}, o.copies(4))
+}
+
+// TestRefusedReleasesHoldNoOther: more groups are sent than are loaded at once, and SNS
+// refuses all but the last. That one goes all the same, and so does what comes meanwhile.
+func TestRefusedReleasesHoldNoOther(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	var events []schema.Event
+	for i := range 20 {
+		group := fmt.Sprintf("bad-%02d", i)
+		o.refuse(group)
+		events = append(events, event(group, 1), event(group, 1))
+	}
+	events = append(events, event("good", 1), event("good", 1), event("good", 1))
+	for _, e := range events {
+		o.exec(`INSERT INTO parked_groups (message_group, event_id, detail, failing_since) VALUES ($1, gen_random_uuid(), 'no', now()) ON CONFLICT DO NOTHING`, e.Group)
+	}
+	ids := o.commit(events...)
+	o.start()
+	o.settled()
+	_, err := o.operator().Send(o.ctx, ops.ParkedSelection{All: true}, false)
+	require.NoError(t, err)
+	require.Equal(t, ids[40:], o.received(3)["good"])
+	after := o.commit(event("good", 1), event("live", 1))
+	require.Equal(t, map[string][]uuid.UUID{"good": after[:1], "live": after[1:]}, o.received(2))
+	o.eventually("it is released", func() bool { return o.count(`parked_groups WHERE message_group = 'good'`) == 0 })
+	require.Equal(t, 20, o.count(`parked_groups WHERE state = 'sending'`))
 }

@@ -42,7 +42,8 @@ type Config struct {
 
 	// Window bounds the memory of the events that are under way, in bytes. More
 	// lets more groups publish side by side. What is released of parked groups takes up
-	// to 12 MiB beyond it, a replay 8 MiB. Default 64 MiB.
+	// to 12 MiB beyond it, 48 MiB where many of them are refused amid it, a replay 8 MiB.
+	// Default 64 MiB.
 	Window int
 	// InFlight is how many calls to the publisher may be under way. Default 16.
 	InFlight int

@@ -63,9 +63,10 @@ func (p *pipeline) advance(ctx context.Context, r *release) {
 	switch p.groups.next(r) {
 	case stepWait:
 	case stepLoad:
-		before, whole := p.groups.load(r), r.whole
+		before, most := p.groups.load(r)
+		whole := r.whole
 		p.visit(func() func() {
-			entries, more, err := p.ledger.load(ctx, r, whole)
+			entries, more, err := p.ledger.load(ctx, r, whole, most)
 			return func() { p.loaded(ctx, r, before, entries, more, err) }
 		})
 	case stepEnd:
