@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -147,16 +148,49 @@ func (d *database) forget(gone *partition) {
 	}
 }
 
+// itemsAtOnce bounds one delete of a replay's items. Of ten million at once the relay's slot
+// would have to read all the changes before it came to the next event.
+const itemsAtOnce = 10_000
+
 // forgetReplays deletes the items of replays that have long been over. Their rows
 // stay: who replayed what, and what came of it.
 func (d *database) forgetReplays(ctx context.Context, dryRun bool) error {
 	if dryRun {
 		return nil
 	}
-	_, err := d.conn.Exec(ctx, `DELETE FROM public.replay_items WHERE replay_id IN
-		(SELECT id FROM public.replays WHERE ended_at < now() - make_interval(days => $1))`, RecordDays)
+	rows, err := d.conn.Query(ctx, `SELECT id, done, events FROM public.replays r WHERE ended_at < now() - make_interval(days => $1)
+		AND EXISTS (SELECT FROM public.replay_items i WHERE i.replay_id = r.id)`, RecordDays)
 	if err != nil {
-		return fmt.Errorf("delete the items of old replays: %w", err)
+		return fmt.Errorf("look for old replays: %w", err)
+	}
+	type replay struct {
+		ID           uuid.UUID
+		Done, Events int64
+	}
+	old, err := pgx.CollectRows(rows, pgx.RowToStructByPos[replay])
+	if err != nil {
+		return fmt.Errorf("look for old replays: %w", err)
+	}
+	for _, r := range old {
+		// First the item by which a cancelled replay would go on: without it none is resumed.
+		if err := d.forgetItems(ctx, r.ID, r.Done, r.Events); err != nil {
+			return err
+		}
+		if err := d.forgetItems(ctx, r.ID, 0, r.Done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetItems deletes the items of a replay behind a place and up to another.
+func (d *database) forgetItems(ctx context.Context, replay uuid.UUID, behind, upTo int64) error {
+	for ; behind < upTo; behind += itemsAtOnce {
+		_, err := d.conn.Exec(ctx, `DELETE FROM public.replay_items WHERE replay_id = $1 AND place > $2 AND place <= $3`,
+			replay, behind, min(behind+itemsAtOnce, upTo))
+		if err != nil {
+			return fmt.Errorf("delete the items of replay %s: %w", replay, err)
+		}
 	}
 	return nil
 }

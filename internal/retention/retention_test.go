@@ -234,6 +234,24 @@ func TestForgetsOldReplays(t *testing.T) {
 	require.Equal(t, 4, count("replays"))
 }
 
+// A replay of more items than one delete takes is forgotten in pieces, and what a resume
+// would begin with goes first.
+func TestForgetsALargeReplay(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.store.exec(`CREATE TABLE deleted (n int GENERATED ALWAYS AS IDENTITY, items int, first int)`)
+	s.store.exec(`CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+		BEGIN INSERT INTO deleted (items, first) SELECT count(*), min(place) FROM gone; RETURN NULL; END $$`)
+	s.store.exec(`CREATE TRIGGER note AFTER DELETE ON replay_items REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note()`)
+	s.store.exec(`WITH r AS (INSERT INTO replays (id, selection, rate, events, state, done, asked_by, ended_at)
+			VALUES (gen_random_uuid(), '{}', 0, 25000, 'cancelled', 1000, 'x', now() - interval '46 days') RETURNING id)
+		INSERT INTO replay_items SELECT r.id, i, $1, gen_random_uuid() FROM r, generate_series(1, 25000) i`, s.today)
+	s.run()
+	var deleted string
+	require.NoError(t, s.store.conn.QueryRow(t.Context(), `SELECT string_agg(items || ' from ' || first, ', ' ORDER BY n) FROM deleted`).Scan(&deleted))
+	require.Equal(t, "10000 from 1001, 10000 from 11001, 4000 from 21001, 1000 from 1", deleted)
+}
+
 // More keys than one delete takes, and not the ones of today.
 func TestForgetsKeys(t *testing.T) {
 	t.Parallel()
