@@ -22,7 +22,7 @@ import (
 type loadCommand struct {
 	URL         string        `arg:"" optional:"" default:"http://127.0.0.1:8080" help:"Where the API is."`
 	Connections int           `default:"32" help:"Connections, each with one checkout under way."`
-	Rate        float64       `help:"Checkouts a second, whatever the answers (open loop). Default: each connection goes on when it is answered (closed loop)."`
+	Rate        *float64      `help:"Checkouts a second, whatever the answers (open loop), 1000000 at most. Default: each connection goes on when it is answered (closed loop)."`
 	For         time.Duration `default:"10s" help:"How long."`
 	Products    string        `default:"uniform" enum:"uniform,hot,zipf" help:"Which products: uniform, hot (the first one alone) or zipf (the first ones most)."`
 	SKU         []string      `name:"sku" placeholder:"SKU" help:"The products. Default: all that the API lists."`
@@ -66,6 +66,10 @@ var latencies = []struct {
 	share float64
 }{{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"max", 1}}
 
+// maxLoadRate is checkouts a second, beyond what any API answers: each that is due and is
+// not sent is counted one by one.
+const maxLoadRate = 1_000_000
+
 // Run loads the API, until its time is over or a signal, and audits.
 func (c *loadCommand) Run(inv *invocation) error {
 	pick, err := c.pick(inv)
@@ -85,8 +89,11 @@ func (c *loadCommand) Run(inv *invocation) error {
 		c.watch(watched, inv, &done)
 	}()
 	cfg := load.Config{
-		URL: c.URL, Connections: c.Connections, Rate: c.Rate, For: c.For, Pick: pick, Keys: c.Keys,
+		URL: c.URL, Connections: c.Connections, For: c.For, Pick: pick, Keys: c.Keys,
 		Each: func() { done.Add(1) },
+	}
+	if c.Rate != nil {
+		cfg.Rate = *c.Rate
 	}
 	if c.AuditURL != "" {
 		cfg.KeepOrders, cfg.Customers = true, customers
@@ -130,8 +137,10 @@ func (c *loadCommand) pick(inv *invocation) (load.Pick, error) {
 	switch {
 	case c.Connections < 1:
 		return nil, &setupError{errors.New("--connections: give at least one")}
-	case c.Rate < 0 || c.For <= 0:
-		return nil, &setupError{errors.New("--rate and --for: give more than nothing")}
+	case c.For <= 0:
+		return nil, &setupError{errors.New("--for: give more than nothing")}
+	case c.Rate != nil && (!(*c.Rate > 0) || *c.Rate > maxLoadRate): // not NaN either
+		return nil, &setupError{fmt.Errorf("--rate: give more than 0 and at most %d checkouts a second, or leave it out for a closed loop", maxLoadRate)}
 	}
 	skus := c.SKU
 	if len(skus) == 0 {

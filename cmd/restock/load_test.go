@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,9 +143,11 @@ func TestLoadCommand(t *testing.T) {
 	_, _, stderr = command(t, audited, "load", url, "--for", "100ms", "--sku", "P-1")
 	require.Contains(t, stderr, "stock conserved: false", "an order of a product that is none")
 
-	for _, args := range [][]string{{"--connections", "0"}, {"--rate", "-1"}, {"--for", "0s"}} {
-		code, _, _ := command(t, nil, append([]string{"load", url}, args...)...)
+	for _, args := range [][]string{{"--connections", "0"}, {"--for", "0s"}, {"--rate=-1"}, {"--rate", "0"}, {"--rate", "NaN"}, {"--rate", "+Inf"}, {"--rate", "1e300"}} {
+		code, _, stderr := command(t, nil, append([]string{"load", url}, args...)...)
 		require.Equal(t, 2, code, args)
+		flag, _, _ := strings.Cut(args[0], "=")
+		require.Contains(t, stderr, flag+": give ")
 	}
 	for _, address := range []string{"http://127.0.0.1:1", "ftp://127.0.0.1", "nonsense"} {
 		code, _, stderr := command(t, nil, "load", address, "--for", "100ms")

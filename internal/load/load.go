@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -26,7 +27,8 @@ type Config struct {
 	URL string
 	// Connections is how many are kept open; each has one checkout under way.
 	Connections int
-	// Rate is checkouts a second of an open loop. 0: a closed loop.
+	// Rate is checkouts a second of an open loop, not below 0. 0: a closed loop. Of those that are due and not sent each
+	// is counted, so that one that is far beyond the API's costs memory.
 	Rate float64
 	// For is how long. Checkouts under way at its end are waited for.
 	For time.Duration
@@ -43,9 +45,14 @@ type Config struct {
 	Each func()
 }
 
-// due is when the n-th checkout of an open loop is due, after the beginning.
+// due is when the n-th checkout of an open loop is due, after the beginning. What is due
+// in more years than a Duration has is due never.
 func (c Config) due(n int64) time.Duration {
-	return time.Duration(float64(n) / c.Rate * float64(time.Second))
+	after := float64(n) / c.Rate * float64(time.Second)
+	if after >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(after)
 }
 
 // worker is one connection and what it has seen.

@@ -47,6 +47,18 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
+// A rate at which the second checkout is due in more years than there are is no flood.
+func TestDueNever(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) }))
+	defer server.Close()
+	for _, rate := range []float64{1e-12, 1e-320} {
+		report, err := load.Run(t.Context(), load.Config{URL: server.URL, Connections: 1, Rate: rate, For: 50 * time.Millisecond, Pick: load.Hot("sku")})
+		require.NoError(t, err)
+		require.Equal(t, 1, report.Requests)
+	}
+}
+
 // An answer of 200 that names no order is one whose order the audit misses.
 func TestSuccessWithoutOrder(t *testing.T) {
 	t.Parallel()
