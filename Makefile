@@ -75,7 +75,7 @@ bench-checkout: ## Measure POST /checkout beside pgbench running the same work
 
 .PHONY: torture
 torture: ## Try SCHEDULES (1000) random schedules of faults and crashes on the relay; FROM=seed repeats them
-	cd relay && go test -count=1 -timeout 2h -run '^TestTorture$$' -parallel 6 -torture.schedules=$(SCHEDULES) -torture.from=$(FROM)
+	export GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} TMPDIR=$$(bash .ci/scratch) && cd relay && go test -count=1 -timeout 2h -run '^TestTorture$$' -parallel 6 -torture.schedules=$(SCHEDULES) -torture.from=$(FROM)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
