@@ -32,10 +32,10 @@ func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	return checkStandbyNames(standbys, cfg.Slot)
 }
 
-// withMend says what to do where the tables are not there.
+// withMend says what to do about a database that is of no use as it is.
 func withMend(err error) error {
-	if schema.IsNotMigrated(err) {
-		return fmt.Errorf("%w: the database is not migrated: run restock migrate, as its owner", err)
+	if mend := schema.Mend(err); mend != "" {
+		return fmt.Errorf("%w: %s", err, mend)
 	}
 	return err
 }

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,6 +188,43 @@ func TestNotFit(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestWrongLogin: who the database does not let in is told by what to mend.
+func TestWrongLogin(t *testing.T) {
+	t.Parallel()
+	db, _ := migratedDatabase(t)
+	gone, err := url.Parse(db.DSN)
+	require.NoError(t, err)
+	gone.Path = "/gone"
+	for name, c := range map[string]struct{ dsn, want string }{
+		"password": {db.RoleDSN(schema.RoleMaintenance, "wrong"), `\password ROLE`},
+		"database": {gone.String(), "CREATE DATABASE"},
+	} {
+		for _, command := range []string{"relay --topic-arn arn:aws:sns:eu-west-1:1:t.fifo", "api --addr 127.0.0.1:0 --callback-secrets 0123456789abcdef", "parked list", "migrate"} {
+			t.Run(name+", "+command, func(t *testing.T) {
+				t.Parallel()
+				code, _, errs := restock(t, []string{"AWS_REGION=eu-west-1"}, append(strings.Fields(command), "--database-url", c.dsn)...)
+				require.Equal(t, 2, code, errs)
+				require.Contains(t, errs, c.want)
+			})
+		}
+	}
+}
+
+// TestWrongRole: a part that is connected as another part's role does not pass for one that
+// serves.
+func TestWrongRole(t *testing.T) {
+	t.Parallel()
+	db, _ := newDatabase(t, store)
+	api := launch(t, []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleRelay, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0")
+	res, err := http.Get(api.endpoints["api"] + "/readyz")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	require.Contains(t, string(body), "restock_relay may not sell: connect as the role")
 }
 
 // TestStoppedIsNotDone: a command that is told to stop before its end did not do what it

@@ -21,7 +21,6 @@ import (
 	_ "time/tzdata" // where the system has no time zones, as in a container of this program alone
 
 	"github.com/alecthomas/kong"
-	"github.com/jackc/pgx/v5/pgconn"
 	_ "golang.org/x/crypto/x509roots/fallback" // nor certificate authorities
 
 	"github.com/restock-dev/restock/internal/localpg"
@@ -123,7 +122,9 @@ func fail(stderr io.Writer, err error) int {
 	if readerIsGone(err) {
 		return 1
 	}
-	if mend := unfit(err); mend != "" {
+	// It is no answer to what was asked: whoever is told that there is no such event goes
+	// on, and must not be told so by a database that nobody migrated.
+	if mend := schema.Mend(err); mend != "" {
 		err = &setupError{fmt.Errorf("%w: %s", err, mend)}
 	}
 	fmt.Fprintln(stderr, "restock:", strings.Join(strings.Fields(err.Error()), " "))
@@ -145,20 +146,4 @@ func readerIsGone(err error) bool {
 		}
 	}
 	return false
-}
-
-// unfit is what mends a database that lacks what a command needs, nothing where err is of
-// something else. It is no answer to what was asked: whoever is told that there is no such
-// event goes on, and must not be told so by a database that nobody migrated.
-func unfit(err error) string {
-	var pg *pgconn.PgError
-	switch {
-	case errors.Is(err, schema.ErrOldPostgres):
-		return "upgrade it"
-	case schema.IsNotMigrated(err):
-		return "the database is not migrated, or is another one: restock migrate, as its owner"
-	case errors.As(err, &pg) && pg.Code == "42501": // no right
-		return "connect as the role that the command takes; restock doctor says what it lacks"
-	}
-	return ""
 }

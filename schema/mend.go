@@ -1,0 +1,40 @@
+package schema
+
+import (
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrRole is a role that may not do what it is connected for.
+var ErrRole = errors.New("permission denied")
+
+// Mend says what to do about a database that answers and is of no use: an old Postgres, a
+// schema that is not there, a role that may not, a wrong password. It is empty where err is of
+// something else, which may pass.
+func Mend(err error) string {
+	switch {
+	case errors.Is(err, ErrOldPostgres):
+		return "upgrade it"
+	case IsNotMigrated(err):
+		return "the database is not migrated, or is another one: restock migrate, as its owner"
+	}
+	const role = "connect as the role that the command takes; restock doctor says what it lacks"
+	var pg *pgconn.PgError
+	switch {
+	case errors.Is(err, ErrRole):
+		return role
+	case !errors.As(err, &pg):
+		return ""
+	}
+	switch pg.Code {
+	case "42501": // no right
+		return role
+	case "28P01", "28000": // no such user, or not with this password, or not from here
+		return "user or password in the connection string are not what the database has, or its pg_hba.conf lets none in from here; " +
+			"restock migrate makes the roles without a password, and \\password ROLE gives one"
+	case "3D000":
+		return "the connection string names a database that is not there: mend it, or CREATE DATABASE and restock migrate"
+	}
+	return ""
+}
