@@ -200,6 +200,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("consumer %s: %w", w.cfg.Interest.Consumer, err)
 	}
+	if err := w.processor.inbox.usable(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("consumer %s: inbox database: %w", w.cfg.Interest.Consumer, err)
+	}
 	// Attempts and what keeps their messages outlive ctx by the grace period.
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -306,7 +312,10 @@ func (w *Worker) putBack(ctx context.Context, messages []*held, delay time.Durat
 
 // Ready tells why the worker cannot serve, for /readyz.
 func (w *Worker) Ready(ctx context.Context) error {
-	if err := w.cfg.Pool.Ping(ctx); err != nil {
+	if err := w.processor.inbox.usable(ctx); err != nil {
+		if mend := schema.Mend(err); mend != "" {
+			err = fmt.Errorf("%w: %s", err, mend)
+		}
 		return fmt.Errorf("inbox database: %w", err)
 	}
 	if last := w.receiveError.Load(); last != nil && *last != nil {

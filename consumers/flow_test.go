@@ -262,3 +262,23 @@ func TestHandlersDatabaseOpensNoCircuit(t *testing.T) {
 	require.NoError(t, worker.stop())
 	require.Zero(t, scan[int](w, `SELECT sum(attempt) FROM inbox`))
 }
+
+// A right that is taken away from the role is noticed, as a database that is gone is: the
+// worker takes no more, says so, and goes on once it is given back.
+func TestInboxThatMayNotBeWritten(t *testing.T) {
+	w := setup(t)
+	h := &recorder{}
+	worker := w.start(h, func(c *consumers.Config) { c.CircuitOpen = 50 * time.Millisecond })
+	w.eventually("it is there", func() bool { return worker.metric(w, "polls") > 0 })
+	require.NoError(t, worker.Ready(t.Context()))
+	w.exec(`REVOKE INSERT ON inbox FROM restock_consumers`)
+	w.fill(1, 1)
+	w.eventually("it is noticed", func() bool { return worker.metric(w, "inbox_up") == 0 && worker.metric(w, "polls") == 0 })
+	require.ErrorContains(t, worker.Ready(t.Context()), "restock_consumers may not write the inbox")
+	require.ErrorContains(t, w.prepare(h).Run(t.Context()), "may not write the inbox", "none begins so")
+	require.InDelta(t, 0, worker.metric(w, "inbox_up"), 0, "it was not taken for well meanwhile")
+	w.exec(`GRANT INSERT ON inbox TO restock_consumers`)
+	w.awaitEmpty()
+	require.Len(t, h.seen(), 1)
+	require.NoError(t, worker.Ready(t.Context()))
+}

@@ -37,6 +37,24 @@ func newInbox(pool *pgxpool.Pool, consumer string) *inbox {
 	return b
 }
 
+// usable tells why no event can be claimed: the database does not answer, has no inbox, is a
+// standby, or takes no rows from this role.
+func (b *inbox) usable(ctx context.Context) error {
+	var role string
+	var may, writes bool
+	err := b.pool.QueryRow(ctx, `SELECT current_user, current_setting('transaction_read_only') = 'off',
+		has_table_privilege('inbox', 'SELECT') AND has_table_privilege('inbox', 'INSERT') AND has_table_privilege('inbox', 'UPDATE')`).Scan(&role, &writes, &may)
+	switch {
+	case err != nil:
+		return err
+	case !writes:
+		return errors.New("it is read-only")
+	case !may:
+		return fmt.Errorf("%s may not write the inbox: %w", role, schema.ErrRole)
+	}
+	return nil
+}
+
 // key is an event in an inbox. A replay of an event has a row of its own.
 type key struct {
 	day      time.Time

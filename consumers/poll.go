@@ -62,7 +62,7 @@ func (w *Worker) admit(ctx context.Context) (probe bool, err error) {
 	}
 }
 
-// awaitInbox waits a little and then asks the database whether it is there.
+// awaitInbox waits a little and then asks the database whether it is there, and of use.
 func (w *Worker) awaitInbox(ctx context.Context, failures int) error {
 	pause := service.Backoff{Max: w.cfg.CircuitOpen}
 	if err := service.Sleep(ctx, pause.Delay(failures)); err != nil {
@@ -70,7 +70,7 @@ func (w *Worker) awaitInbox(ctx context.Context, failures int) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, bookkeeping)
 	defer cancel()
-	if err := w.cfg.Pool.Ping(ctx); err != nil {
+	if err := w.processor.inbox.usable(ctx); err != nil {
 		w.inboxFailures.Add(1)
 		w.metrics.inboxUp.Set(0)
 		return err
