@@ -163,3 +163,21 @@ func TestProbesAndMetrics(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, unready.status)
 	require.Contains(t, unready.str("reason"), "partition")
 }
+
+// An API on a database that is not migrated, or as another role, is not ready, and says why.
+func TestNotReadyOnWhatIsNotFit(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ damage, want string }{
+		"a right is missing": {`REVOKE INSERT ON orders FROM restock_api`, "restock_api may not sell: connect as the role"},
+		"not migrated":       {`DROP TABLE order_lines CASCADE`, "restock migrate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			s.exec(c.damage)
+			unready := s.send("GET", "/readyz", "")
+			require.Equal(t, http.StatusServiceUnavailable, unready.status)
+			require.Contains(t, unready.str("reason"), c.want)
+		})
+	}
+}

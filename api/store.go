@@ -264,26 +264,40 @@ func (s *store) lookUp(ctx context.Context, query func(context.Context, *pgx.Con
 	return nil
 }
 
-// ready tells whether checkouts can be served: the database answers and takes writes,
-// and today and tomorrow have their partitions.
+// ready tells whether checkouts can be served: the database answers, takes writes, and takes
+// them from this role, and today and tomorrow have their partitions.
 func (s *store) ready(ctx context.Context) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return errors.New("the store database cannot be reached")
+		return unfit(err, "the store database cannot be reached")
 	}
 	defer conn.Release()
-	var there, writes bool
+	var there, writes, may bool
+	var role string
 	err = conn.QueryRow(ctx, `
-		SELECT current_setting('transaction_read_only') = 'off', bool_and(to_regclass('public.outbox_' || to_char(d, 'YYYYMMDD')) IS NOT NULL)
-		  FROM generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + 1, interval '1 day') d`).Scan(&writes, &there)
+		SELECT current_setting('transaction_read_only') = 'off', bool_and(to_regclass('public.outbox_' || to_char(d, 'YYYYMMDD')) IS NOT NULL), current_user,
+		       has_table_privilege('public.products', 'SELECT') AND has_column_privilege('public.products', 'stock', 'UPDATE')
+		       AND (SELECT bool_and(has_table_privilege('public.' || t, 'INSERT')) FROM unnest(ARRAY['orders', 'order_lines', 'idempotency_keys', 'replenishments', 'outbox']) t)
+		  FROM generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + 1, interval '1 day') d`).Scan(&writes, &there, &role, &may)
 	switch {
 	case err != nil:
-		return errors.New("the store database does not answer")
+		return unfit(err, "the store database does not answer")
 	case !writes:
 		_ = conn.Conn().Close(ctx) // as once does
 		return errors.New("the store database is read-only")
+	case !may:
+		return fmt.Errorf("%s may not sell: %s", role, schema.Mend(schema.ErrRole))
 	case !there:
 		return errors.New("the outbox has no partition for today or tomorrow (UTC)")
 	}
 	return nil
+}
+
+// unfit says what mends the database, where that is known, and otherwise what is wrong: who
+// asks for it need not see the error itself.
+func unfit(err error, otherwise string) error {
+	if mend := schema.Mend(err); mend != "" {
+		return errors.New("the store database is of no use: " + mend)
+	}
+	return errors.New(otherwise)
 }
