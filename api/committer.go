@@ -168,7 +168,9 @@ func (c *committer) decide(batch []*ticket) {
 		if batch = c.makeWay(batch); len(batch) == 0 {
 			return
 		}
-		err = c.try(c.store, batch)
+		if err = c.try(c.store, batch); outwaited(err) {
+			batch = c.withoutKeys(batch)
+		}
 	}
 	if splits(err, batch) {
 		c.split(batch)

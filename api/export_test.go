@@ -71,20 +71,9 @@ type Verdict struct {
 
 // DecideTogether decides wishes in one transaction.
 func (a *API) DecideTogether(ctx context.Context, wishes []Wish) ([]Verdict, error) {
-	var ps []*purchase
-	for _, w := range wishes {
-		req := checkoutRequest{itemised: true}
-		for i, sku := range w.SKUs {
-			req.lines = append(req.lines, line{sku: sku, quantity: w.Quantities[i], item: i})
-		}
-		p, err := newPurchase(req, newTrace())
-		if err != nil {
-			return nil, err
-		}
-		if w.Key != "" {
-			p.key = &key{text: w.Key, fingerprint: p.fingerprint()}
-		}
-		ps = append(ps, p)
+	ps, err := purchases(wishes)
+	if err != nil {
+		return nil, err
 	}
 	all, err := a.store.decideTogether(ctx, ps)
 	if err != nil {
@@ -110,6 +99,46 @@ func (a *API) DecideTogether(ctx context.Context, wishes []Wish) ([]Verdict, err
 		out = append(out, got)
 	}
 	return out, nil
+}
+
+func purchases(wishes []Wish) (ps []*purchase, err error) {
+	for _, w := range wishes {
+		req := checkoutRequest{itemised: true}
+		for i, sku := range w.SKUs {
+			req.lines = append(req.lines, line{sku: sku, quantity: w.Quantities[i], item: i})
+		}
+		p, err := newPurchase(req, newTrace())
+		if err != nil {
+			return nil, err
+		}
+		if w.Key != "" {
+			p.key = &key{text: w.Key, fingerprint: p.fingerprint()}
+		}
+		ps = append(ps, p)
+	}
+	return ps, nil
+}
+
+// DecideBatch decides wishes as a batch out of the queue, and returns where the outcome of
+// each will come, "" for an error.
+func (a *API) DecideBatch(wishes ...Wish) ([]<-chan string, error) {
+	ps, err := purchases(wishes)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		batch    []*ticket
+		outcomes []<-chan string
+	)
+	for _, p := range ps {
+		t := &ticket{purchase: p, answer: make(chan verdict, 1)}
+		t.state.Store(taken)
+		outcome := make(chan string, 1)
+		go func() { outcome <- (<-t.answer).outcome }()
+		batch, outcomes = append(batch, t), append(outcomes, outcome)
+	}
+	a.committer.decide(batch)
+	return outcomes, nil
 }
 
 // InRoom is how many checkouts wait for a product that somebody else has locked.

@@ -58,6 +58,24 @@ func (c *committer) makeWay(batch []*ticket) []*ticket {
 	return rest
 }
 
+// withoutKeys decides those of a batch that have no key, and returns the others. What is
+// locked is no product; where it is the keys' table, those with one would take all places
+// to wait for it. Where it is something else it returns all.
+func (c *committer) withoutKeys(batch []*ticket) []*ticket {
+	var keyed, others []*ticket
+	for _, t := range batch {
+		if t.key != nil {
+			keyed = append(keyed, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	if len(keyed) == 0 || len(others) == 0 || c.try(c.store, others) != nil {
+		return batch
+	}
+	return keyed
+}
+
 // seated has t wait in a room if there is one for a product of it.
 func (c *committer) seated(t *ticket) bool {
 	if c.held.Load() == 0 { // as almost always

@@ -191,3 +191,31 @@ func TestLockedTable(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.buy(donut, 1).status)
 	s.requireConserved()
 }
+
+// Who has no key does not wait where somebody has locked the table of the keys, nor does
+// it fail for the sake of those who have one.
+func TestKeysAreHeld(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, func(c *api.Config) {
+		c.MaxConns, c.AcquireTimeout, c.StatementTimeout, c.LockTimeout = 2, patience, 3*patience, 2*patience // one place
+	})
+	// A new connection prepares statements of the table: both pools have theirs.
+	require.Equal(t, http.StatusOK, s.once("before", `{"sku":"CP-502102"}`).status)
+	require.Equal(t, http.StatusOK, s.send("GET", "/products", "").status)
+	tx, err := s.db.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `LOCK TABLE idempotency_keys`)
+	require.NoError(t, err)
+	keyed := func(key string) api.Wish { return api.Wish{SKUs: []string{cream}, Quantities: []int{1}, Key: key} }
+	first, err := s.api.DecideBatch(keyed("a"))
+	require.NoError(t, err)
+	s.awaitLockWaiters(1) // in the one place
+	both, err := s.api.DecideBatch(keyed("b"), keyed(""))
+	require.NoError(t, err)
+	require.Equal(t, "bought", <-both[1])
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.Equal(t, "bought", <-first[0])
+	require.Equal(t, "bought", <-both[0])
+	s.requireConserved()
+}
