@@ -162,6 +162,34 @@ func TestLedgerHoldsItAlready(t *testing.T) {
 	require.Equal(t, 3, o.count(`ledger`))
 }
 
+// TestLedgerOnReadOnlyServer: after a failover the connections on which the ledger is to be
+// written lead to a server that only reads, as a name does that is looked up too early. What
+// was published is recorded as soon as a new connection leads elsewhere, and does not wait
+// for the old ones to reach their age.
+func TestLedgerOnReadOnlyServer(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	r := o.start(func(c *relay.Config) { c.HeartbeatEvery = time.Hour })
+	o.eventually("relaying", func() bool { return r.Ready(o.ctx) == nil })
+	setting := func(act string) { o.exec(`ALTER ROLE restock_relay IN DATABASE "` + o.database + `" ` + act) }
+	end := func(part string) {
+		o.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, o.slot+part)
+	}
+	setting(`SET default_transaction_read_only = on`)
+	end("_ledger")
+	want := o.commit(event("a", 1))
+	require.Equal(t, want, o.received(1)["a"])
+	o.eventually("the ledger was tried", func() bool { return r.metric(t, "ledger_failures_total") > 3 })
+	end("") // the stream: from here on nothing but the ledger is tried
+	o.eventually("interrupted", func() bool { return r.Ready(o.ctx) != nil })
+	tried := r.metric(t, "ledger_failures_total")
+	o.eventually("the ledger was tried again", func() bool { return r.metric(t, "ledger_failures_total") > tried+3 })
+	setting(`RESET default_transaction_read_only`)
+	o.settled()
+	o.eventually("relaying again", func() bool { return r.Ready(o.ctx) == nil })
+	o.drained()
+}
+
 // TestStaysConnectedWhilePaused: with the window full and nothing going out, the
 // reader reads nothing, and Postgres still hears from it for several times the
 // time after which it would let go.
