@@ -163,12 +163,7 @@ func New(cfg Config) (*Relay, error) {
 	pc.ConnConfig.RuntimeParams["application_name"] = cfg.Slot + "_ledger"
 	// A position is confirmed on the word of the ledger, whatever the database's default is.
 	pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
-	if pc.ConnConfig.ValidateConnect == nil {
-		// After a failover a name that was looked up too early leads to a server that only
-		// reads, and a connection to it would stay for as long as connections live, while
-		// what was published waits to be recorded.
-		pc.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
+	service.ToWrite(&pc.ConnConfig.Config)
 	noticeDeadPeers(&pc.ConnConfig.Config, cfg.SenderTimeout)
 	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
 	if err != nil {

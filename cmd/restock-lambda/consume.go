@@ -18,6 +18,7 @@ import (
 	"github.com/restock-dev/restock/consumers"
 	"github.com/restock-dev/restock/internal/awshttp"
 	"github.com/restock-dev/restock/internal/otlp"
+	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/internal/topology"
 	"github.com/restock-dev/restock/schema"
 )
@@ -65,6 +66,7 @@ func consumerOf(handlerOf newHandler) func(context.Context, flags, zerolog.Logge
 		// every partition, which costs more than to run it.
 		pc.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 		pc.ConnConfig.RuntimeParams["application_name"] = "restock_lambda_" + f.Consumer
+		service.ToWrite(&pc.ConnConfig.Config)
 		pool, err := pgxpool.NewWithConfig(ctx, pc)
 		if err != nil {
 			return nil, err

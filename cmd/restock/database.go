@@ -103,6 +103,14 @@ func reach(ctx context.Context, what, database, url string) error {
 
 // newPool is a pool for a part, whose name Postgres shows.
 func newPool(ctx context.Context, url, part string, conns int32) (*pgxpool.Pool, error) {
+	pc, err := poolConfig(url, part, conns)
+	if err != nil {
+		return nil, err
+	}
+	return pgxpool.NewWithConfig(ctx, pc)
+}
+
+func poolConfig(url, part string, conns int32) (*pgxpool.Config, error) {
 	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, &setupError{err}
@@ -114,7 +122,7 @@ func newPool(ctx context.Context, url, part string, conns int32) (*pgxpool.Pool,
 	// Each statement is planned once: else it is planned for each event, against
 	// every partition, which costs more than to run it.
 	pc.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-	return pgxpool.NewWithConfig(ctx, pc)
+	return pc, nil
 }
 
 // pools are the pools of a process that may need one database or the other.
@@ -134,7 +142,12 @@ func (p *pools) once(ctx context.Context, database, url, flag, env string) func(
 		if err := reach(ctx, "the "+database+" database", database, url); err != nil {
 			return nil, err
 		}
-		pool, err := newPool(ctx, url, "restock_consumers", 16)
+		pc, err := poolConfig(url, "restock_consumers", 16)
+		if err != nil {
+			return nil, err
+		}
+		service.ToWrite(&pc.ConnConfig.Config)
+		pool, err := pgxpool.NewWithConfig(ctx, pc)
 		if err != nil {
 			return nil, err
 		}

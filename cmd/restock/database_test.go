@@ -5,10 +5,36 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
+	"github.com/restock-dev/restock/schema"
 )
+
+// TestConsumersLeaveReadOnlyServer: consumers whose connection leads to a server that only
+// reads, as a name does that is looked up too early after a failover, write as soon as a new
+// one leads elsewhere.
+func TestConsumersLeaveReadOnlyServer(t *testing.T) {
+	t.Parallel()
+	db, owner := newDatabase(t, store)
+	setting := func(act string) {
+		_, err := owner.Exec(t.Context(), `ALTER ROLE restock_consumers IN DATABASE "`+db.Name+`" `+act)
+		require.NoError(t, err)
+	}
+	setting(`SET default_transaction_read_only = on`)
+	p := &pools{metrics: prometheus.NewRegistry()}
+	pool, err := p.once(t.Context(), "store", db.RoleDSN(schema.RoleConsumers, password), "", "")()
+	require.NoError(t, err)
+	defer pool.Close()
+	write := func() error {
+		_, err := pool.Exec(t.Context(), `UPDATE inbox SET attempt = attempt WHERE false`)
+		return err
+	}
+	require.Error(t, write())
+	setting(`RESET default_transaction_read_only`)
+	require.NoError(t, write())
+}
 
 // TestPasswordApart: whatever a password holds, it comes out as it went in, and nothing
 // else changes.

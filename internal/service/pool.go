@@ -1,9 +1,20 @@
 package service
 
 import (
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 )
+
+// ToWrite has connections made only to a server that writes, where the database's address
+// does not say by target_session_attrs to which. After a failover a name that was looked up
+// too early leads to one that only reads, and a pool would keep a connection to it for as
+// long as connections live; so each try looks the name up anew.
+func ToWrite(c *pgconn.Config) {
+	if c.ValidateConnect == nil {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+}
 
 // PoolMetrics are a part's metrics of its pool of database connections.
 func PoolMetrics(part string, pool *pgxpool.Pool) []prometheus.Collector {
