@@ -60,6 +60,7 @@ func TestRefusesTable(t *testing.T) {
 		"id is no uuid":    {`day date NOT NULL, id text NOT NULL, seq bigserial` + rest, ``, "has the columns id text NOT NULL"},
 		"seq may be null":  {`day date NOT NULL, id uuid NOT NULL, seq bigint` + rest, ``, "has the columns seq bigint,"},
 		"day has a time":   {`day timestamp NOT NULL, id uuid NOT NULL, seq bigserial` + rest, ``, "has the columns day timestamp without time zone NOT NULL"},
+		"day is generated": {`at timestamp, day date GENERATED ALWAYS AS (at::date) STORED NOT NULL, id uuid NOT NULL, seq bigserial` + rest, ``, "day"},
 		"may not be read":  {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `REVOKE SELECT ON theirs."The Outbox" FROM restock_relay`, "permission denied for table The Outbox"},
 		"rows are hidden":  {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `ALTER TABLE theirs."The Outbox" ENABLE ROW LEVEL SECURITY`, "BYPASSRLS"},
 		"ledger is hidden": {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `ALTER TABLE ledger ENABLE ROW LEVEL SECURITY`, "BYPASSRLS"},
