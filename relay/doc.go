@@ -12,9 +12,10 @@
 // others beside them: day date, id uuid and seq bigint, NOT NULL each; type,
 // message_group, subject, attributes ({"name": {"type", "value"}}, as jsonb), body and
 // traceparent. None is a generated column, which Postgres replicates from version 18 only.
-// day is the UTC day of the commit: the ledger has partitions for those days only. The relay's role may read every row of it. One database has one outbox, because
-// ledger, parked events and replays are the database's: schema.MigrateStore makes them in
-// the schema public. CREATE PUBLICATION … FOR TABLE … WITH (publish = 'insert',
+// day is the UTC day of the commit: the ledger has partitions for those days only. The
+// relay's role may read every row of it. One database has one outbox, because ledger,
+// parked events and replays are the database's: schema.MigrateStore makes them in the
+// schema public. CREATE PUBLICATION … FOR TABLE … WITH (publish = 'insert',
 // publish_via_partition_root) comes next, then CreateSlot, then New and Run. What is set
 // up otherwise is refused by a RefusedError, which says the mend.
 //

@@ -95,7 +95,7 @@ func (g *guard) wait(ctx context.Context, waiting func(why string)) error {
 			waiting(why)
 		}
 		if err := g.notified(ctx, standbyEvery); err != nil {
-			return err
+			return fmt.Errorf("stand by: %w", err)
 		}
 	}
 }

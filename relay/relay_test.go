@@ -280,6 +280,23 @@ func TestStandbyCutOff(t *testing.T) {
 	require.Equal(t, want, o.received(2))
 }
 
+// TestStandbySaysWhatItDid: the log of a standby that loses its connection says what that
+// was for.
+func TestStandbySaysWhatItDid(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	first := o.start()
+	o.eventually("the first is active", func() bool { return first.Ready(o.ctx) == nil })
+	var l logged
+	second := o.start(l.to)
+	o.eventually("the second stands by", func() bool { err := second.Ready(o.ctx); return err != nil && err.Error() == "standby" })
+	o.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity a WHERE application_name = $1 || '_guard'
+		AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory')`, o.slot)
+	o.eventually("it is told", func() bool { return len(l.with("not relaying")) > 0 })
+	require.NotContains(t, l.with("not relaying")[0], `"error":"FATAL`)
+	require.NoError(t, first.Ready(o.ctx))
+}
+
 // TestPublicationOfAnyName: the publication may have any name that Postgres takes.
 func TestPublicationOfAnyName(t *testing.T) {
 	t.Parallel()
