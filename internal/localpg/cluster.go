@@ -79,7 +79,11 @@ func makeCluster(ctx context.Context, cfg Config, f files, bin binaries, user *s
 	cmd.Dir = aside
 	cmd.Env = childEnv()
 	cmd.SysProcAttr = childAttr(user, syscall.SIGKILL)
-	if out, err := output(cmd); err != nil {
+	out, err := output(cmd)
+	switch {
+	case err != nil && ctx.Err() != nil: // it was killed for that, and what it printed explains nothing
+		return fmt.Errorf("run initdb: %w", ctx.Err())
+	case err != nil:
 		return fmt.Errorf("run initdb: %w:\n%s", err, strings.TrimSpace(out))
 	}
 
