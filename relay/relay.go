@@ -303,7 +303,7 @@ func (r *Relay) session(ctx context.Context) error {
 		return err
 	}
 	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, table: p.table, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), held: g.held, failed: func(err error) {
-		cfg.Logger.Warn().Err(err).Msg("ledger is out of reach, trying again")
+		cfg.Logger.Warn().Err(withMend(err)).Msg("ledger is out of reach, trying again")
 	}}
 	parked, err := l.parkedGroups(begin)
 	if err != nil {

@@ -29,6 +29,10 @@ func Mend(err error) string {
 	}
 	switch pg.Code {
 	case "42501": // no right
+		// Postgres names no attribute where it may be in any language, but the place.
+		if pg.Routine == "CheckSlotPermissions" || pg.Routine == "InitPostgres" {
+			return "the role may not use slots: ALTER ROLE … REPLICATION, as an administrator; on RDS: GRANT rds_replication TO …"
+		}
 		return role
 	case "28P01", "28000": // no such user, or not with this password, or not from here
 		return "user or password in the connection string are not what the database has, or its pg_hba.conf lets none in from here; " +
