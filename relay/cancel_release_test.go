@@ -112,18 +112,3 @@ func TestReleaseCancelledAmidIt(t *testing.T) {
 	o.drained()
 	require.Zero(t, o.count(`parked WHERE state <> 'sent'`))
 }
-
-// TestCancelledWhenAllIsSent: a relay died after it had sent all of a group, and before it
-// could say so, and the group is cancelled. It is not parked for nothing.
-func TestCancelledWhenAllIsSent(t *testing.T) {
-	t.Parallel()
-	o := newOutbox(t)
-	o.exec(`INSERT INTO parked_groups (message_group, event_id, detail, failing_since, state, asked_by, asked_at)
-		VALUES ('bad', gen_random_uuid(), 'no', now(), 'sending', 'somebody', now())`)
-	_, err := o.operator().Cancel(o.ctx, ops.ParkedSelection{Groups: []string{"bad"}})
-	require.NoError(t, err)
-	o.start()
-	o.released()
-	bad := o.commit(event("bad", 1))
-	require.Equal(t, bad, o.received(1)["bad"])
-}

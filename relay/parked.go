@@ -253,14 +253,11 @@ func (l *ledger) endRelease(ctx context.Context, group string) error {
 }
 
 // cancelRelease notes that nothing of a group is sent any more, unless somebody asked for
-// it once more. One of which nothing is left is released: there is nothing to wait for.
+// it once more.
 func (l *ledger) cancelRelease(ctx context.Context, group string) error {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
-	_, err := l.pool.Exec(ctx, `UPDATE parked_groups SET state = CASE WHEN held THEN 'parked' ELSE 'sending' END,
-			asked_by = CASE WHEN NOT held THEN asked_by END, asked_at = CASE WHEN NOT held THEN asked_at END
-		FROM (SELECT EXISTS (SELECT FROM parked WHERE message_group = $1 AND state = 'parked' AND reason = 'held') AS held) AS h
-		WHERE message_group = $1 AND state = 'cancelling'`, group)
+	_, err := l.pool.Exec(ctx, `UPDATE parked_groups SET state = 'parked', asked_by = NULL, asked_at = NULL WHERE message_group = $1 AND state = 'cancelling'`, group)
 	if err != nil {
 		return fmt.Errorf("cancel the release of a group: %w", err)
 	}

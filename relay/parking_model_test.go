@@ -253,7 +253,7 @@ func (m *parkingModel) ask(t *rapid.T) {
 // cancel takes the sending of a group back.
 func (m *parkingModel) cancel(t *rapid.T) {
 	group := strconv.Itoa(rapid.IntRange(0, 2).Draw(t, "group"))
-	if m.groups[group] == "sending" {
+	if m.groups[group] == "sending" && m.held(group) {
 		m.groups[group] = "cancelling"
 	}
 }
@@ -414,12 +414,8 @@ func (m *parkingModel) endRelease(_ context.Context, group string) error {
 
 func (m *parkingModel) cancelRelease(_ context.Context, group string) error {
 	m.visit("cancel "+group, false, func() {
-		switch {
-		case m.groups[group] != "cancelling":
-		case m.held(group):
+		if m.groups[group] == "cancelling" {
 			m.groups[group] = "parked"
-		default:
-			m.groups[group] = "sending"
 		}
 	})
 	return nil
