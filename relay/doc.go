@@ -43,8 +43,7 @@
 // order in which they were parked, and those that come meanwhile behind them. While
 // nothing at all is accepted, nothing is parked for failing: that is an outage. But what
 // is left of a release, and is one group that the publisher answers and refuses for the
-// hold, is parked again: whoever asked for it waits. Whoever takes back to have asked
-// (the state cancelling) learns by the state parked that nothing more of it goes.
+// hold, is parked again: whoever asked for it waits.
 //
 // # Replays
 //

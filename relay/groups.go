@@ -33,16 +33,12 @@ type parkedGroup struct {
 type release struct {
 	group    string
 	whole    bool
-	busy     bool         // a visit to the database is under way for it
-	loadsAll bool         // the last load is of all of it: a release may be widened during one that is not
-	left     int          // loaded, and not recorded yet
-	dry      bool         // the last load brought all that the database held
-	opened   bool         // its group is open: what is left is the last of it
-	was      *parkedGroup // what its group was before that
+	busy     bool // a visit to the database is under way for it
+	loadsAll bool // the last load is of all of it: a release may be widened during one that is not
+	left     int  // loaded, and not recorded yet
+	dry      bool // the last load brought all that the database held
+	opened   bool // its group is open: what is left is the last of it
 	standing standing
-	// cancelled tells that what is not sent of it stays parked: it ends when nothing of it is
-	// in hand any more.
-	cancelled bool
 }
 
 // standing is how the publisher last took an event of a release.
@@ -96,31 +92,6 @@ func (g *groups) ask(group string, whole bool) *release {
 	return r
 }
 
-// cancel ends the release of a group before its time, and returns it, nil where that must
-// wait for another. One of which all is sent already ends as it would.
-func (g *groups) cancel(group string) *release {
-	r, parked := g.releases[group], g.parked[group] != nil
-	switch {
-	case r == nil:
-		r = &release{group: group, whole: true, opened: !parked, cancelled: parked}
-		g.releases[group] = r
-	case parked || r.opened:
-		r.cancelled = true
-	default: // of an event that was parked by itself; the group was sent before it
-		return nil
-	}
-	return r
-}
-
-// shut parks the group of a release once more that was open for what came behind it.
-func (g *groups) shut(r *release) *parkedGroup {
-	if r.opened {
-		r.opened = false
-		g.parked[r.group] = r.was
-	}
-	return g.parked[r.group]
-}
-
 // current tells whether r goes on: parking its group ends it.
 func (g *groups) current(r *release) bool { return g.releases[r.group] == r }
 
@@ -130,7 +101,6 @@ const (
 	stepWait step = iota
 	stepLoad
 	stepEnd
-	stepCancel
 )
 
 // next is what a release needs now.
@@ -138,10 +108,8 @@ func (g *groups) next(r *release) step {
 	switch {
 	case !g.current(r) || r.busy || r.left > 0:
 		return stepWait
-	case r.opened, !r.cancelled && !r.whole && r.dry:
+	case r.opened, !r.whole && r.dry:
 		return stepEnd
-	case r.cancelled:
-		return stepCancel
 	case r.dry: // what is parked meanwhile is about to be recorded
 		return stepWait
 	}
@@ -184,7 +152,7 @@ func (g *groups) loaded(r *release, before parkedGroup, n int, more bool) {
 	}
 	r.dry = !more && r.loadsAll == r.whole && now.recorded == before.recorded
 	if r.loadsAll && !more && before.parked == before.recorded && now.parked == before.parked {
-		r.opened, r.was = true, p
+		r.opened = true
 		delete(g.parked, r.group)
 	}
 }

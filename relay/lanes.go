@@ -178,30 +178,6 @@ func (l *lanes) suspectedBut(e *entry) bool {
 	return true
 }
 
-// takeBack takes a release out of the lanes, along with what waits behind it of its group.
-// It takes nothing while an entry of the group is in flight, or where none is of the release.
-func (l *lanes) takeBack(r *release) []*entry {
-	ln := l.byGroup[r.group]
-	if ln == nil {
-		return nil
-	}
-	e := ln.head
-	for e != nil && e.release != r {
-		e = e.next
-	}
-	if e == nil {
-		return nil
-	}
-	if i := slices.Index(l.ready, ln); i >= 0 {
-		l.ready = slices.Delete(l.ready, i, i+1)
-	} else if i := slices.Index(l.held, ln); i >= 0 {
-		heap.Remove(&l.held, i)
-	} else {
-		return nil
-	}
-	return l.cut(ln.head)
-}
-
 // hold puts an entry in flight back to the head of its lane, which may not go
 // before until.
 func (l *lanes) hold(e *entry, until time.Time) {

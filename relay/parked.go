@@ -160,17 +160,15 @@ func (l *ledger) parkedGroups(ctx context.Context) (*groups, error) {
 type asked struct {
 	Group string
 	Whole bool // all of it, not single events
-	// Cancel tells that somebody takes back to have asked for all of it.
-	Cancel bool
 }
 
 // maxAsked bounds what is read of what was asked for. It is more than can be under
 // way at once, so that there is always something new in it.
 const maxAsked = 2 * maxUnderWay
 
-const askedQuery = `SELECT message_group, bool_or(whole), bool_or(cancel) FROM (
-		SELECT message_group, state = 'sending' AS whole, state = 'cancelling' AS cancel FROM parked_groups WHERE state <> 'parked'
-		UNION ALL SELECT message_group, false, false FROM parked WHERE state = 'sending') AS a
+const askedQuery = `SELECT message_group, bool_or(whole) FROM (
+		SELECT message_group, true AS whole FROM parked_groups WHERE state = 'sending'
+		UNION ALL SELECT message_group, false FROM parked WHERE state = 'sending') AS a
 	WHERE bucket_of(message_group) BETWEEN $2 AND $3 GROUP BY message_group
 	ORDER BY message_group <= $4, message_group LIMIT $1`
 
@@ -244,22 +242,10 @@ func (l *ledger) load(ctx context.Context, r *release, whole bool, most int) (en
 func (l *ledger) endRelease(ctx context.Context, group string) error {
 	ctx, cancel := context.WithTimeout(ctx, visit)
 	defer cancel()
-	_, err := l.pool.Exec(ctx, `DELETE FROM parked_groups WHERE message_group = $1 AND state IN ('sending', 'cancelling')
+	_, err := l.pool.Exec(ctx, `DELETE FROM parked_groups WHERE message_group = $1 AND state = 'sending'
 		AND NOT EXISTS (SELECT FROM parked WHERE message_group = $1 AND state = 'parked' AND reason = 'held')`, group)
 	if err != nil {
 		return fmt.Errorf("end the release of a group: %w", err)
-	}
-	return nil
-}
-
-// cancelRelease notes that nothing of a group is sent any more, unless somebody asked for
-// it once more.
-func (l *ledger) cancelRelease(ctx context.Context, group string) error {
-	ctx, cancel := context.WithTimeout(ctx, visit)
-	defer cancel()
-	_, err := l.pool.Exec(ctx, `UPDATE parked_groups SET state = 'parked', asked_by = NULL, asked_at = NULL WHERE message_group = $1 AND state = 'cancelling'`, group)
-	if err != nil {
-		return fmt.Errorf("cancel the release of a group: %w", err)
 	}
 	return nil
 }

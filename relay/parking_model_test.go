@@ -40,7 +40,6 @@ func TestParkingModel(t *testing.T) {
 			"release": func(t *rapid.T) { m.ask(t); m.p.look(m.ctx, m.p.lookAt); m.answerAll() },
 			"ask":     m.ask,
 			"askOne":  m.askOne,
-			"cancel":  m.cancel,
 			"kill":    func(*rapid.T) { m.kill() },
 		})
 		m.settleAll()
@@ -161,7 +160,7 @@ func (m *parkingModel) answer(i int, results []Result, err error) {
 	for j, r := range results {
 		if e := batch[j]; r.Err == nil && e.release != nil {
 			asked := func(r *parkedRow) bool {
-				return r.seq == e.seq && (r.state == "sending" || m.groups[r.group] == "sending" || m.groups[r.group] == "cancelling")
+				return r.seq == e.seq && (r.state == "sending" || m.groups[r.group] == "sending")
 			}
 			require.True(m.t, slices.ContainsFunc(m.rows, asked), "nobody asked for event %d", e.seq)
 		}
@@ -248,18 +247,6 @@ func (m *parkingModel) ask(t *rapid.T) {
 	if m.groups[group] == "parked" {
 		m.groups[group] = "sending"
 	}
-}
-
-// cancel takes the sending of a group back.
-func (m *parkingModel) cancel(t *rapid.T) {
-	group := strconv.Itoa(rapid.IntRange(0, 2).Draw(t, "group"))
-	if m.groups[group] == "sending" && m.held(group) {
-		m.groups[group] = "cancelling"
-	}
-}
-
-func (m *parkingModel) held(group string) bool {
-	return slices.ContainsFunc(m.rows, func(r *parkedRow) bool { return r.group == group && r.state == "parked" && r.reason == reasonHeld })
 }
 
 // askOne sends one event that was parked by itself.
@@ -372,9 +359,8 @@ func (m *parkingModel) asked(context.Context, string) (all []asked, err error) {
 	m.visit("asked", false, func() {
 		for _, group := range []string{"0", "1", "2"} {
 			single := slices.ContainsFunc(m.rows, func(r *parkedRow) bool { return r.group == group && r.state == "sending" })
-			whole, cancel := m.groups[group] == "sending", m.groups[group] == "cancelling"
-			if whole || cancel || single {
-				all = append(all, asked{group, whole, cancel})
+			if whole := m.groups[group] == "sending"; whole || single {
+				all = append(all, asked{group, whole})
 			}
 		}
 	})
@@ -405,17 +391,9 @@ func (m *parkingModel) items(context.Context, uuid.UUID, int64, int) ([]*entry, 
 
 func (m *parkingModel) endRelease(_ context.Context, group string) error {
 	m.visit("end "+group, false, func() {
-		if (m.groups[group] == "sending" || m.groups[group] == "cancelling") && !m.held(group) {
+		held := slices.ContainsFunc(m.rows, func(r *parkedRow) bool { return r.group == group && r.state == "parked" && r.reason == reasonHeld })
+		if m.groups[group] == "sending" && !held {
 			delete(m.groups, group)
-		}
-	})
-	return nil
-}
-
-func (m *parkingModel) cancelRelease(_ context.Context, group string) error {
-	m.visit("cancel "+group, false, func() {
-		if m.groups[group] == "cancelling" {
-			m.groups[group] = "parked"
 		}
 	})
 	return nil

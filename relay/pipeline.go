@@ -69,7 +69,6 @@ type books interface {
 	asked(ctx context.Context, after string) ([]asked, error)
 	load(ctx context.Context, r *release, whole bool, most int) (entries []*entry, more bool, err error)
 	endRelease(ctx context.Context, group string) error
-	cancelRelease(ctx context.Context, group string) error
 	nextReplay(ctx context.Context) (*replay, error)
 	items(ctx context.Context, replay uuid.UUID, behind int64, n int) ([]*entry, error)
 }
@@ -323,15 +322,6 @@ func (p *pipeline) settleWaiting() {
 
 // settle takes a batch's answer.
 func (p *pipeline) settle(r batchResult) {
-	p.settleBatch(r)
-	for _, e := range r.entries {
-		if release := p.groups.releases[e.group]; release != nil && release.cancelled {
-			p.takeBack(release)
-		}
-	}
-}
-
-func (p *pipeline) settleBatch(r batchResult) {
 	p.inFlight--
 	now := time.Now()
 	if r.err != nil {

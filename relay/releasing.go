@@ -48,14 +48,6 @@ func (p *pipeline) look(ctx context.Context, now time.Time) {
 
 func (p *pipeline) beginReleases(ctx context.Context, all []asked) {
 	for _, a := range all {
-		if a.Cancel {
-			p.lookUpTo = a.Group
-			if r := p.groups.cancel(a.Group); r != nil {
-				p.takeBack(r)
-				p.advance(ctx, r)
-			}
-			continue
-		}
 		if r := p.groups.ask(a.Group, a.Whole); r != nil {
 			p.lookUpTo = a.Group
 			p.advance(ctx, r)
@@ -79,47 +71,7 @@ func (p *pipeline) advance(ctx context.Context, r *release) {
 		})
 	case stepEnd:
 		p.endRelease(ctx, r)
-	case stepCancel:
-		p.cancelRelease(ctx, r)
 	}
-}
-
-// takeBack takes what is loaded of a cancelled release out of the lanes, unless its group
-// is in flight: then when that is answered. It stays parked, and what came behind it is
-// parked behind it.
-func (p *pipeline) takeBack(r *release) {
-	all := p.lanes.takeBack(r)
-	if len(all) == 0 {
-		return
-	}
-	g := p.groups.shut(r)
-	for _, e := range all {
-		switch {
-		case e.release == r:
-			r.left--
-			p.window.remove(e.memory)
-		case e.item != nil:
-			p.failItem(e, g.behind)
-		default:
-			p.parkHeld(e, g)
-		}
-	}
-}
-
-// cancelRelease says that a cancelled release is over, when nothing of it is in hand.
-func (p *pipeline) cancelRelease(ctx context.Context, r *release) {
-	r.busy = true
-	p.visit(func() func() {
-		err := p.ledger.cancelRelease(ctx, r.group)
-		return func() {
-			if err != nil {
-				p.abandon(ctx, r, err)
-				return
-			}
-			p.released(r)
-			p.log.Info().Str("group", r.group).Msg("release cancelled: the group is parked")
-		}
-	})
 }
 
 // loaded puts what was loaded of a release into the lanes.
@@ -129,10 +81,6 @@ func (p *pipeline) loaded(ctx context.Context, r *release, before parkedGroup, e
 		return
 	case err != nil:
 		p.abandon(ctx, r, err)
-		return
-	case r.cancelled:
-		r.busy = false
-		p.advance(ctx, r)
 		return
 	}
 	p.groups.loaded(r, before, len(entries), more)

@@ -22,8 +22,6 @@ type parkedCommand struct {
 	Show parkedShowCommand `cmd:"" help:"Show one event that is or was parked."`
 	Send parkedSendCommand `cmd:"" help:"Have the relay send what is parked, each group in its order."`
 	Skip parkedSkipCommand `cmd:"" help:"Give parked events up, for good."`
-
-	Cancel parkedCancelCommand `cmd:"" help:"Take back that groups are to be sent: what is not sent yet stays parked. What the relay is just sending may still go."`
 }
 
 // parkedFlags are what each of them needs.

@@ -173,38 +173,6 @@ func TestParkedSendWithoutARelay(t *testing.T) {
 	w.eventually("sent", func() bool { return w.count(`parked WHERE state = 'sent'`) == 2 })
 }
 
-// TestParkedCancel: what is to be sent is taken back, once a relay says that it has let go.
-func TestParkedCancel(t *testing.T) {
-	w := newParkedWorld(t)
-	w.park("bad", 2)
-	code, _, errs := command(t, w.env, "parked", "cancel", "--group", "bad")
-	require.Equal(t, 1, code)
-	require.Contains(t, errs, "group bad is not being sent")
-	code, out, errs := command(t, w.env, "parked", "cancel", "--all")
-	require.Zero(t, code, errs)
-	require.Equal(t, "nothing is being sent\n", out)
-	w.relay.kill()
-	code, _, errs = command(t, w.env, "parked", "send", "--group", "bad", "--no-wait")
-	require.Zero(t, code, errs)
-	code, out, errs = command(t, w.env, "parked", "cancel", "--group", "bad", "--no-wait")
-	require.Zero(t, code, errs)
-	require.Contains(t, out, "1 groups are not to be sent any more")
-
-	cmd, said, told := exec.Command(binary, "parked", "cancel", "--group", "bad"), &log{}, &log{}
-	cmd.Env = append(os.Environ(), w.env...)
-	cmd.Stderr, cmd.Stdout = said, told
-	require.NoError(t, cmd.Start())
-	w.eventually("it waits", func() bool { return strings.Contains(said.tail(), "is restock relay running on this database") })
-	code, _, errs = command(t, w.env, "parked", "skip", "--group", "bad", "--reason", "x", "--yes")
-	require.Equal(t, 1, code)
-	require.Contains(t, errs, "group bad is being sent")
-	w.relay.start()
-	require.NoError(t, cmd.Wait())
-	require.Contains(t, told.tail(), "cancelled: 2 events stay parked")
-	require.Equal(t, 2, w.count(`parked WHERE state = 'parked'`))
-	require.Equal(t, 1, w.count(`parked_groups WHERE state = 'parked'`))
-}
-
 // TestKillTheRelayWhileItReleases kills the relay again and again amid a release,
 // with new events of the group coming. All of it is published, in its order.
 func TestKillTheRelayWhileItReleases(t *testing.T) {

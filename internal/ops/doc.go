@@ -51,9 +51,9 @@
 // # Parked events
 //
 // What a relay could not publish is in the table parked, and the groups that are
-// parked as such in parked_groups. Send, Cancel and Skip change these rows and nothing
+// parked as such in parked_groups. Send and Skip change these rows and nothing
 // else; the active relay carries a Send out, in order, and finishes it after any
-// crash, also when nobody waits for it, unless Cancel takes it back. Who asked, when, and why something was
+// crash, also when nobody waits for it. Who asked, when, and why something was
 // skipped is kept.
 //
 // # Replays

@@ -54,7 +54,7 @@ func (p *Parked) List(ctx context.Context, c Cursor) (Page[ParkedGroup], error) 
 			SELECT message_group, count(*) AS events, min(parked_at) AS since, min(place) AS first, bool_or(state = 'sending') AS sending
 			FROM parked WHERE state IN ('parked', 'sending') GROUP BY message_group)
 		SELECT message_group, coalesce(o.events, 0), coalesce(o.since, g.parked_at), g.event_id IS NOT NULL,
-			coalesce(o.sending, false) OR coalesce(g.state <> 'parked', false), p.event_id, coalesce(p.reason, ''), coalesce(p.detail, ''),
+			coalesce(o.sending, false) OR coalesce(g.state = 'sending', false), p.event_id, coalesce(p.reason, ''), coalesce(p.detail, ''),
 			coalesce(g.asked_by, p.asked_by, '')
 		FROM open o FULL JOIN parked_groups g USING (message_group)
 		LEFT JOIN LATERAL (SELECT event_id, reason, detail, asked_by FROM parked p
@@ -183,7 +183,7 @@ type chosenParked struct {
 // first, as when the relay writes. What is being sent by itself is not meant any more,
 // unless lost asks for those of its events that the outbox does not hold: these never go.
 func (s ParkedSelection) choose(ctx context.Context, tx pgx.Tx, lost bool) (events []chosenParked, groups map[string]bool, err error) {
-	rows, err := tx.Query(ctx, `SELECT message_group, state <> 'parked' FROM parked_groups
+	rows, err := tx.Query(ctx, `SELECT message_group, state = 'sending' FROM parked_groups
 		WHERE $1 OR message_group = ANY($2) OR message_group IN (SELECT message_group FROM parked WHERE event_id = ANY($3))
 		ORDER BY message_group FOR UPDATE`, s.All, s.Groups, s.Events)
 	if err != nil {

@@ -136,7 +136,7 @@ func (s ParkedSelection) sending(ctx context.Context, tx pgx.Tx) ([]chosenParked
 
 func (p *Parked) ask(ctx context.Context, tx pgx.Tx, report *SendReport) error {
 	_, err := tx.Exec(ctx, `UPDATE parked_groups SET state = 'sending', asked_by = $2, asked_at = now()
-		WHERE message_group = ANY($1) AND state <> 'sending'`, report.groups, p.by)
+		WHERE message_group = ANY($1) AND state = 'parked'`, report.groups, p.by)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ type SendProgress struct {
 func (p *Parked) Sending(ctx context.Context, r SendReport) (SendProgress, error) {
 	var at SendProgress
 	var groups int
-	err := p.db.QueryRow(ctx, `WITH going AS (SELECT message_group FROM parked_groups WHERE message_group = ANY($1) AND state <> 'parked'),
+	err := p.db.QueryRow(ctx, `WITH going AS (SELECT message_group FROM parked_groups WHERE message_group = ANY($1) AND state = 'sending'),
 		again AS (SELECT message_group FROM parked_groups WHERE message_group = ANY($1) AND state = 'parked')
 		SELECT (SELECT count(*) FROM going),
 			(SELECT count(*) FROM parked WHERE state = 'sending' AND event_id = ANY($2))
