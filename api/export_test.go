@@ -119,8 +119,11 @@ func purchases(wishes []Wish) (ps []*purchase, err error) {
 	return ps, nil
 }
 
+// SQLCheckout is the statement of a checkout that is decided alone.
+const SQLCheckout = sqlCheckout
+
 // DecideBatch decides wishes as a batch out of the queue, and returns where the outcome of
-// each will come, "" for an error.
+// each will come, the type of the problem for an error.
 func (a *API) DecideBatch(wishes ...Wish) ([]<-chan string, error) {
 	ps, err := purchases(wishes)
 	if err != nil {
@@ -134,7 +137,13 @@ func (a *API) DecideBatch(wishes ...Wish) ([]<-chan string, error) {
 		t := &ticket{purchase: p, answer: make(chan verdict, 1)}
 		t.state.Store(taken)
 		outcome := make(chan string, 1)
-		go func() { outcome <- (<-t.answer).outcome }()
+		go func() {
+			v := <-t.answer
+			if v.err != nil {
+				v.outcome = asProblem(v.err).kind
+			}
+			outcome <- v.outcome
+		}()
 		batch, outcomes = append(batch, t), append(outcomes, outcome)
 	}
 	a.committer.decide(batch)

@@ -247,13 +247,12 @@ func asProblem(err error) *problem {
 // isUnavailable tells a database that cannot serve now from a mistake of ours.
 func isUnavailable(err error) bool {
 	var (
-		unsure  *unsureError
 		connect *pgconn.ConnectError
 		pg      *pgconn.PgError
 		network net.Error
 	)
 	switch {
-	case errors.As(err, &unsure), errors.As(err, &connect):
+	case isUnsure(err), errors.As(err, &connect):
 		return true
 	case errors.As(err, &pg):
 		return unavailableCode(pg.Code)

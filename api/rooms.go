@@ -24,10 +24,12 @@ type room struct {
 	tickets []*ticket
 }
 
-// outwaited tells that a product was locked for longer than the connection waits.
+// outwaited tells that a product was locked for longer than the connection waits, and so
+// that nothing was decided: what is said of a COMMIT without an answer, or while it was
+// looked for, is no such thing.
 func outwaited(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "55P03"
+	return !isUnsure(err) && errors.As(err, &pg) && pg.Code == "55P03"
 }
 
 // makeWay has the tickets of a batch whose products somebody holds wait in rooms, and
@@ -60,7 +62,7 @@ func (c *committer) makeWay(batch []*ticket) []*ticket {
 
 // withoutKeys decides those of a batch that have no key, and returns the others. What is
 // locked is no product; where it is the keys' table, those with one would take all places
-// to wait for it. Where it is something else it returns all.
+// to wait for it. Where it is something else too it returns all: none was decided.
 func (c *committer) withoutKeys(batch []*ticket) []*ticket {
 	var keyed, others []*ticket
 	for _, t := range batch {
@@ -70,8 +72,16 @@ func (c *committer) withoutKeys(batch []*ticket) []*ticket {
 			others = append(others, t)
 		}
 	}
-	if len(keyed) == 0 || len(others) == 0 || c.try(c.store, others) != nil {
+	if len(keyed) == 0 || len(others) == 0 {
 		return batch
+	}
+	switch err := c.try(c.store, others); {
+	case outwaited(err):
+		return batch
+	case splits(err, others):
+		c.split(others)
+	default:
+		fail(others, err)
 	}
 	return keyed
 }

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strings"
 	"testing"
@@ -217,5 +219,33 @@ func TestKeysAreHeld(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.Equal(t, "bought", <-first[0])
 	require.Equal(t, "bought", <-both[0])
+	s.requireConserved()
+}
+
+// A COMMIT without an answer, of who has no key while the keys' table is locked, is no
+// reason to decide it once more.
+func TestAmbiguousWhileKeysAreHeld(t *testing.T) {
+	t.Parallel()
+	s, proxy := newShop(t).behind()
+	require.Equal(t, http.StatusOK, s.once("before", `{"sku":"CP-502102"}`).status)
+	require.Equal(t, http.StatusOK, s.send("GET", "/products", "").status)
+	orders := one[int](s, `SELECT count(*) FROM orders`)
+	tx, err := s.db.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `LOCK TABLE idempotency_keys`)
+	require.NoError(t, err)
+	alone := sha256.Sum256([]byte(api.SQLCheckout))
+	proxy.arm(cut{needle: "stmt_" + hex.EncodeToString(alone[:24]), reaches: true, thenRefuse: true})
+	wish := api.Wish{SKUs: []string{cream}, Quantities: []int{1}}
+	keyed := wish
+	keyed.Key = "a"
+	both, err := s.api.DecideBatch(keyed, wish)
+	require.NoError(t, err)
+	require.Equal(t, "outcome-unknown", <-both[1])
+	require.True(t, proxy.wasCut())
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.Equal(t, "bought", <-both[0])
+	require.Equal(t, orders+2, one[int](s, `SELECT count(*) FROM orders`))
 	s.requireConserved()
 }

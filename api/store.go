@@ -38,6 +38,12 @@ type unsureError struct{ cause error }
 func (e *unsureError) Error() string { return fmt.Sprintf("commit without an answer: %v", e.cause) }
 func (e *unsureError) Unwrap() error { return e.cause }
 
+// isUnsure tells an error after which what was asked may be done, whatever else it says.
+func isUnsure(err error) bool {
+	var unsure *unsureError
+	return errors.As(err, &unsure)
+}
+
 // store runs the API's transactions. What each does stands beside its caller:
 // checkout_store.go, checkout_batch.go, replenish.go and callback_store.go.
 type store struct {
