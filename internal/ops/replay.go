@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 
@@ -176,10 +177,20 @@ func (r *Replays) Cancel(ctx context.Context, id uuid.UUID) (ReplayState, error)
 // Resume has a cancelled replay go on from where it was. One that is under way goes
 // on by itself, and one that is done has nothing left.
 func (r *Replays) Resume(ctx context.Context, id uuid.UUID) (ReplayState, error) {
-	// What a replay has left is forgotten in the end (restock maintain). The relay would look
-	// for it for ever, and all replays behind it would wait.
-	tag, err := r.cfg.DB.Exec(ctx, `UPDATE replays r SET state = 'waiting', resumed_by = $2, ended_at = NULL WHERE id = $1 AND state = 'cancelled'
-		AND EXISTS (SELECT FROM replay_items i WHERE i.replay_id = r.id AND i.place = r.done + 1)`, id, r.cfg.By)
+	var tag pgconn.CommandTag
+	err := pgx.BeginFunc(ctx, r.cfg.DB, func(tx pgx.Tx) error {
+		// Before the items are looked for: restock maintain, which forgets in the end what a
+		// replay has left, holds the row while it begins to.
+		_, err := tx.Exec(ctx, `SELECT FROM replays WHERE id = $1 FOR UPDATE`, id)
+		if err != nil {
+			return err
+		}
+		// Without its next item the relay would look for that for ever, and all replays behind it
+		// would wait.
+		tag, err = tx.Exec(ctx, `UPDATE replays r SET state = 'waiting', resumed_by = $2, ended_at = NULL WHERE id = $1 AND state = 'cancelled'
+			AND EXISTS (SELECT FROM replay_items i WHERE i.replay_id = r.id AND i.place = r.done + 1)`, id, r.cfg.By)
+		return err
+	})
 	if err != nil {
 		return ReplayState{}, fmt.Errorf("resume replay %s: %w", id, err)
 	}

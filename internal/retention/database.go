@@ -2,6 +2,7 @@ package retention
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -158,41 +159,50 @@ func (d *database) forgetReplays(ctx context.Context, dryRun bool) error {
 	if dryRun {
 		return nil
 	}
-	rows, err := d.conn.Query(ctx, `SELECT id, done, events FROM public.replays r WHERE ended_at < now() - make_interval(days => $1)
-		AND EXISTS (SELECT FROM public.replay_items i WHERE i.replay_id = r.id)`, RecordDays)
+	// Its first place by the index: the session has no nested loops, and EXISTS would read all.
+	rows, err := d.conn.Query(ctx, `SELECT id FROM public.replays r WHERE ended_at < now() - make_interval(days => $1)
+		AND (SELECT place FROM public.replay_items i WHERE i.replay_id = r.id ORDER BY place LIMIT 1) IS NOT NULL`, RecordDays)
 	if err != nil {
 		return fmt.Errorf("look for old replays: %w", err)
 	}
-	type replay struct {
-		ID           uuid.UUID
-		Done, Events int64
-	}
-	old, err := pgx.CollectRows(rows, pgx.RowToStructByPos[replay])
+	old, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	if err != nil {
 		return fmt.Errorf("look for old replays: %w", err)
 	}
-	for _, r := range old {
-		// First the item by which a cancelled replay would go on: without it none is resumed.
-		if err := d.forgetItems(ctx, r.ID, r.Done, r.Events); err != nil {
-			return err
-		}
-		if err := d.forgetItems(ctx, r.ID, 0, r.Done); err != nil {
-			return err
+	for _, id := range old {
+		if err := d.forgetReplay(ctx, id); err != nil {
+			return fmt.Errorf("delete the items of replay %s: %w", id, err)
 		}
 	}
 	return nil
 }
 
-// forgetItems deletes the items of a replay behind a place and up to another.
-func (d *database) forgetItems(ctx context.Context, replay uuid.UUID, behind, upTo int64) error {
-	for ; behind < upTo; behind += itemsAtOnce {
-		_, err := d.conn.Exec(ctx, `DELETE FROM public.replay_items WHERE replay_id = $1 AND place > $2 AND place <= $3`,
-			replay, behind, min(behind+itemsAtOnce, upTo))
+// forgetReplay deletes the items of a replay, unless it was resumed meanwhile.
+func (d *database) forgetReplay(ctx context.Context, id uuid.UUID) error {
+	var done, events int64
+	err := pgx.BeginFunc(ctx, d.conn, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `SELECT done, events FROM public.replays WHERE id = $1 AND ended_at IS NOT NULL FOR UPDATE`, id).Scan(&done, &events)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
 		if err != nil {
-			return fmt.Errorf("delete the items of replay %s: %w", replay, err)
+			return err
+		}
+		// First the item by which a cancelled replay would go on: without it none is resumed.
+		return d.forgetItems(ctx, id, done, min(done+itemsAtOnce, events))
+	})
+	for _, rest := range [][2]int64{{done + itemsAtOnce, events}, {0, done}} {
+		for behind := rest[0]; err == nil && behind < rest[1]; behind += itemsAtOnce {
+			err = d.forgetItems(ctx, id, behind, min(behind+itemsAtOnce, rest[1]))
 		}
 	}
-	return nil
+	return err
+}
+
+// forgetItems deletes the items of a replay behind a place and up to another.
+func (d *database) forgetItems(ctx context.Context, replay uuid.UUID, behind, upTo int64) error {
+	_, err := d.conn.Exec(ctx, `DELETE FROM public.replay_items WHERE replay_id = $1 AND place > $2 AND place <= $3`, replay, behind, upTo)
+	return err
 }
 
 // keysAtOnce bounds one delete of idempotency keys, and so how long it holds anything.

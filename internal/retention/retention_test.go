@@ -1,10 +1,12 @@
 package retention_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/retention"
@@ -232,6 +234,36 @@ func TestForgetsOldReplays(t *testing.T) {
 	s.run()
 	require.Equal(t, 3, count("replay_items"))
 	require.Equal(t, 4, count("replays"))
+}
+
+// A replay that is resumed while old ones are forgotten keeps its items.
+func TestForgetsNoneThatIsResumed(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.store.replay(s.today, "cancelled", 0, uuid.New())
+	s.store.exec(`UPDATE replays SET ended_at = ended_at - interval '46 days'`)
+	operator, err := pgx.ConnectConfig(t.Context(), s.store.conn.Config())
+	require.NoError(t, err)
+	defer func() { _ = operator.Close(context.Background()) }()
+	_, err = operator.Exec(t.Context(), `BEGIN; UPDATE replays SET state = 'waiting', ended_at = NULL`)
+	require.NoError(t, err)
+	resumed := make(chan error, 1)
+	go func() {
+		for waiting := false; !waiting; {
+			err := operator.QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid`).Scan(&waiting)
+			if err != nil {
+				resumed <- err
+				return
+			}
+		}
+		_, err := operator.Exec(t.Context(), `COMMIT`)
+		resumed <- err
+	}()
+	s.run()
+	require.NoError(t, <-resumed)
+	var items int
+	require.NoError(t, s.store.conn.QueryRow(t.Context(), `SELECT count(*) FROM replay_items`).Scan(&items))
+	require.Equal(t, 1, items)
 }
 
 // A replay of more items than one delete takes is forgotten in pieces, and what a resume
