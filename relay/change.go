@@ -104,7 +104,7 @@ const shardsLock = `hashtextextended('restock:shards:' || $1, 0)`
 // letOthers lets another change begin as soon as Run returns: of a connection that is only
 // closed the server gives the lock up a moment later.
 func (c ShardsChange) letOthers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, visit)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // whoever stops it waits for this
 	defer cancel()
 	_, _ = c.conn.Exec(ctx, `SELECT pg_advisory_unlock(`+shardsLock+`)`, c.Slot) // where it fails the server ends it all the same
 }
