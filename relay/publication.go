@@ -83,7 +83,7 @@ func readPublication(ctx context.Context, conn *pgx.Conn, shard Shard) (publicat
 	table := tables[0]
 	for _, column := range columns {
 		if !slices.Contains(table.Columns, column) {
-			return publication{}, refusal("publication %s does not publish column %q of %s.%s, which the relay needs: add the column to the table where it lacks it; %s",
+			return publication{}, refusal("publication %s does not publish column %q of %s.%s, which the relay needs: add the column to the table where it lacks it, and where it is a generated one, DROP EXPRESSION; %s",
 				name, column, table.Schema, table.Name, mend)
 		}
 	}

@@ -37,12 +37,18 @@ func TestTableOfAStranger(t *testing.T) {
 // strangers makes the table of somebody else, its publication and its slot.
 func (o *outbox) strangers(columns string) {
 	o.t.Helper()
+	require.NoError(o.t, o.makeStrangers(columns, ""))
+}
+
+// makeStrangers runs sql before the slot is made, and returns what refuses that.
+func (o *outbox) makeStrangers(columns, sql string) error {
+	o.t.Helper()
 	o.dropSlot()
 	o.exec(`DELETE FROM watermarks; CREATE SCHEMA theirs; CREATE TABLE theirs."The Outbox" (` + columns + `);
 		CREATE PUBLICATION theirs FOR TABLE theirs."The Outbox" WITH (publish = 'insert', publish_via_partition_root);
-		GRANT USAGE ON SCHEMA theirs TO restock_relay; GRANT SELECT ON theirs."The Outbox" TO restock_relay`)
+		GRANT USAGE ON SCHEMA theirs TO restock_relay; GRANT SELECT ON theirs."The Outbox" TO restock_relay; ` + sql)
 	_, err := relay.CreateSlot(o.ctx, o.pg.DSN(o.database), o.slot, "theirs", relay.RefuseExisting, time.Minute)
-	require.NoError(o.t, err)
+	return err
 }
 
 func (o *outbox) strangersRow(id string) (made string) {
@@ -60,7 +66,7 @@ func TestRefusesTable(t *testing.T) {
 		"id is no uuid":    {`day date NOT NULL, id text NOT NULL, seq bigserial` + rest, ``, "has the columns id text NOT NULL"},
 		"seq may be null":  {`day date NOT NULL, id uuid NOT NULL, seq bigint` + rest, ``, "has the columns seq bigint,"},
 		"day has a time":   {`day timestamp NOT NULL, id uuid NOT NULL, seq bigserial` + rest, ``, "has the columns day timestamp without time zone NOT NULL"},
-		"day is generated": {`at timestamp, day date GENERATED ALWAYS AS (at::date) STORED NOT NULL, id uuid NOT NULL, seq bigserial` + rest, ``, "day"},
+		"day is generated": {`at timestamp, day date GENERATED ALWAYS AS (at::date) STORED NOT NULL, id uuid NOT NULL, seq bigserial` + rest, ``, "generated"},
 		"may not be read":  {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `REVOKE SELECT ON theirs."The Outbox" FROM restock_relay`, "permission denied for table The Outbox"},
 		"rows are hidden":  {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `ALTER TABLE theirs."The Outbox" ENABLE ROW LEVEL SECURITY`, "BYPASSRLS"},
 		"ledger is hidden": {`day date NOT NULL, id uuid NOT NULL, seq bigserial` + rest, `ALTER TABLE ledger ENABLE ROW LEVEL SECURITY`, "BYPASSRLS"},
@@ -69,10 +75,12 @@ func TestRefusesTable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := newOutbox(t)
-			o.strangers(c.columns)
-			o.exec(c.sql)
+			err := o.makeStrangers(c.columns, c.sql)
+			if err == nil { // an old Postgres says that it publishes a column which it leaves out of the stream
+				err = o.start(func(c *relay.Config) { c.Publication = "theirs" }).stopWhenRefused()
+			}
 			var refused *relay.RefusedError
-			require.ErrorAs(t, o.start(func(c *relay.Config) { c.Publication = "theirs" }).stopWhenRefused(), &refused)
+			require.ErrorAs(t, err, &refused)
 			require.ErrorContains(t, refused, c.want)
 		})
 	}
