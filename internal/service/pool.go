@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// ToWrite has connections made only to a server that writes, where the database's address
-// does not say by target_session_attrs to which. After a failover a name that was looked up
+// ToWrite has connections made only to a server that writes, unless the database's
+// address asks by target_session_attrs for another kind. After a failover a name that was looked up
 // too early leads to one that only reads, and a pool would keep a connection to it for as
 // long as connections live; so each try looks the name up anew.
 func ToWrite(c *pgconn.Config) {
