@@ -235,5 +235,8 @@ func (g *guard) held() error {
 func (g *guard) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = g.conn.Close(ctx) // the lock goes with the session, however it ends
+	// The lock goes with the session, however it ends, but a moment after it: who stopped a
+	// relay may go on at once.
+	_, _ = g.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	_ = g.conn.Close(ctx)
 }

@@ -280,6 +280,18 @@ func TestStandbyCutOff(t *testing.T) {
 	require.Equal(t, want, o.received(2))
 }
 
+// TestStoppedHoldsNoLock: a relay that has stopped keeps nobody from what its lock is for.
+func TestStoppedHoldsNoLock(t *testing.T) {
+	t.Parallel()
+	o := newOutbox(t)
+	for range 5 {
+		r := o.start()
+		o.eventually("it is active", func() bool { return r.Ready(o.ctx) == nil })
+		require.NoError(t, r.stop())
+		require.Zero(t, o.count(`pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' AND d.datname = current_database()`))
+	}
+}
+
 // TestStandbySaysWhatItDid: the log of a standby that loses its connection says what that
 // was for.
 func TestStandbySaysWhatItDid(t *testing.T) {
