@@ -214,10 +214,7 @@ func (a *API) keepPartitions(ctx context.Context) {
 		if err := a.store.ensurePartitions(ctx); err != nil && ctx.Err() == nil {
 			failures++
 			wait = retry.Delay(failures)
-			if mend := schema.Mend(err); mend != "" {
-				err = fmt.Errorf("%w: %s", err, mend)
-			}
-			a.log.Warn().Err(err).Int64("retry_in_ms", wait.Milliseconds()).Msg("partitions not made ahead")
+			a.log.Warn().Err(schema.WithMend(err)).Int64("retry_in_ms", wait.Milliseconds()).Msg("partitions not made ahead")
 		} else {
 			failures = 0
 		}

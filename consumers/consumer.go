@@ -313,10 +313,7 @@ func (w *Worker) putBack(ctx context.Context, messages []*held, delay time.Durat
 // Ready tells why the worker cannot serve, for /readyz.
 func (w *Worker) Ready(ctx context.Context) error {
 	if err := w.processor.inbox.usable(ctx); err != nil {
-		if mend := schema.Mend(err); mend != "" {
-			err = fmt.Errorf("%w: %s", err, mend)
-		}
-		return fmt.Errorf("inbox database: %w", err)
+		return fmt.Errorf("inbox database: %w", schema.WithMend(err))
 	}
 	if last := w.receiveError.Load(); last != nil && *last != nil {
 		return *last

@@ -32,14 +32,6 @@ func check(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	return checkStandbyNames(standbys, cfg.Slot)
 }
 
-// withMend says what to do about a database that is of no use as it is.
-func withMend(err error) error {
-	if mend := schema.Mend(err); mend != "" {
-		return fmt.Errorf("%w: %s", err, mend)
-	}
-	return err
-}
-
 // checkAlone refuses a relay of another name beside one whose ledger this is too: it would
 // take for published on its own topic what the other has published on another, and hold
 // and send what the other has parked.

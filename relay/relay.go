@@ -217,7 +217,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.state.Store("waiting")
 		r.pool.Reset() // what has ended the session may have cut these off too, without a word
 		delay := service.Backoff{Initial: 200 * time.Millisecond, Max: 5 * time.Second}.Delay(failures)
-		r.cfg.Logger.Warn().Err(withMend(err)).Int64("again_in_ms", delay.Milliseconds()).Msg("not relaying, trying again")
+		r.cfg.Logger.Warn().Err(schema.WithMend(err)).Int64("again_in_ms", delay.Milliseconds()).Msg("not relaying, trying again")
 		if service.Sleep(ctx, delay) != nil {
 			return nil
 		}
@@ -303,7 +303,7 @@ func (r *Relay) session(ctx context.Context) error {
 		return err
 	}
 	l := &ledger{pool: r.pool, parkedOnly: cfg.WithoutLedger, slot: cfg.Slot, relay: cfg.relay, shard: cfg.shard, table: p.table, origin: found.origin, backoff: cfg.Backoff, metrics: r.metrics.Load(), held: g.held, failed: func(err error) {
-		cfg.Logger.Warn().Err(withMend(err)).Msg("ledger is out of reach, trying again")
+		cfg.Logger.Warn().Err(schema.WithMend(err)).Msg("ledger is out of reach, trying again")
 	}}
 	parked, err := l.parkedGroups(begin)
 	if err != nil {

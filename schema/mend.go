@@ -2,6 +2,7 @@ package schema
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -13,15 +14,13 @@ var ErrRole = errors.New("permission denied")
 // schema that is not there, a role that may not, a wrong password. It is empty where err is of
 // something else, which may pass.
 func Mend(err error) string {
+	const role = "connect as the role that the command takes; restock doctor says what it lacks"
+	var pg *pgconn.PgError
 	switch {
 	case errors.Is(err, ErrOldPostgres):
 		return "upgrade it"
 	case IsNotMigrated(err):
 		return "the database is not migrated, or is another one: restock migrate, as its owner"
-	}
-	const role = "connect as the role that the command takes; restock doctor says what it lacks"
-	var pg *pgconn.PgError
-	switch {
 	case errors.Is(err, ErrRole):
 		return role
 	case !errors.As(err, &pg):
@@ -41,4 +40,12 @@ func Mend(err error) string {
 		return "the connection string names a database that is not there: mend it, or CREATE DATABASE and restock migrate"
 	}
 	return ""
+}
+
+// WithMend is err with what to do about it, where Mend knows that, and else err as it is.
+func WithMend(err error) error {
+	if mend := Mend(err); mend != "" {
+		return fmt.Errorf("%w: %s", err, mend)
+	}
+	return err
 }

@@ -52,12 +52,9 @@ func reach(ctx context.Context, databases map[string]*pgxpool.Pool) []Unreachabl
 				if errors.Is(err, context.DeadlineExceeded) {
 					err = fmt.Errorf("no answer for %s: %w", reachTimeout, err)
 				}
-				if mend := schema.Mend(err); mend != "" {
-					err = fmt.Errorf("%w: %s", err, mend)
-				}
 				mu.Lock()
 				defer mu.Unlock()
-				down = append(down, Unreachable{name, Unable(err)})
+				down = append(down, Unreachable{name, Unable(schema.WithMend(err))})
 			}
 		})
 	}
