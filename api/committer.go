@@ -172,6 +172,11 @@ func (c *committer) decide(batch []*ticket) {
 			batch = c.withoutKeys(batch)
 		}
 	}
+	c.conclude(batch, err)
+}
+
+// conclude answers tickets that were decided together and got err, or decides them one by one.
+func (c *committer) conclude(batch []*ticket, err error) {
 	if splits(err, batch) {
 		c.split(batch)
 		return

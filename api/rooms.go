@@ -75,14 +75,11 @@ func (c *committer) withoutKeys(batch []*ticket) []*ticket {
 	if len(keyed) == 0 || len(others) == 0 {
 		return batch
 	}
-	switch err := c.try(c.store, others); {
-	case outwaited(err):
+	err := c.try(c.store, others)
+	if outwaited(err) {
 		return batch
-	case splits(err, others):
-		c.split(others)
-	default:
-		fail(others, err)
 	}
+	c.conclude(others, err)
 	return keyed
 }
 

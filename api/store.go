@@ -190,12 +190,9 @@ const (
 )
 
 func retryReason(err error) string {
-	var (
-		unsure *unsureError
-		pg     *pgconn.PgError
-	)
+	var pg *pgconn.PgError
 	switch {
-	case err == nil, errors.As(err, &unsure), errors.Is(err, errNoConnection):
+	case err == nil, isUnsure(err), errors.Is(err, errNoConnection):
 		return ""
 	case schema.IsMissingPartition(err):
 		return retryPartition
