@@ -82,31 +82,19 @@ func (c ShardsChange) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("change the shards: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer closeUnlocked(conn)
 	c.conn = conn
 	var alone bool
-	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+shardsLock+`)`, c.Slot).Scan(&alone); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('restock:shards:' || $1, 0))`, c.Slot).Scan(&alone); err != nil {
 		return fmt.Errorf("change the shards: %w", err)
 	}
 	if !alone {
 		return refusal("somebody else is changing the shards of %s", c.Slot)
 	}
-	defer c.letOthers(context.WithoutCancel(ctx))
 	if err := c.run(ctx); err != nil {
 		return fmt.Errorf("change the shards of %s: %w", c.Slot, err)
 	}
 	return nil
-}
-
-// shardsLock is the advisory lock of who changes the shards of the slot $1.
-const shardsLock = `hashtextextended('restock:shards:' || $1, 0)`
-
-// letOthers lets another change begin as soon as Run returns: of a connection that is only
-// closed the server gives the lock up a moment later.
-func (c ShardsChange) letOthers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // whoever stops it waits for this
-	defer cancel()
-	_, _ = c.conn.Exec(ctx, `SELECT pg_advisory_unlock(`+shardsLock+`)`, c.Slot) // where it fails the server ends it all the same
 }
 
 func (c ShardsChange) run(ctx context.Context) error {

@@ -232,11 +232,13 @@ func (g *guard) held() error {
 	return errLockLost
 }
 
-func (g *guard) close() {
+func (g *guard) close() { closeUnlocked(g.conn) }
+
+// closeUnlocked closes a connection with advisory locks, within a second. They go with the
+// session, however it ends, but a moment after it: who waited for its end may go on at once.
+func closeUnlocked(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	// The lock goes with the session, however it ends, but a moment after it: who stopped a
-	// relay may go on at once.
-	_, _ = g.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
-	_ = g.conn.Close(ctx)
+	_, _ = conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	_ = conn.Close(ctx)
 }
