@@ -40,6 +40,19 @@ func (o *outbox) refuse(group string) (accept func()) {
 
 func soon(c *relay.Config) { c.HoldAfter = 50 * time.Millisecond }
 
+// parksBad starts a relay, for which the group bad is refused until accept, and has it park
+// the group with so many events. Nothing is on its way then.
+func (o *outbox) parksBad(events int, change ...func(*relay.Config)) (bad []uuid.UUID, r *running, accept func()) {
+	o.t.Helper()
+	accept = o.refuse("bad")
+	r = o.start(append(change, soon)...)
+	bad = o.each(events, "bad")["bad"]
+	others := o.untilParked(1)
+	o.settled()
+	o.received(total(others))
+	return bad, r, accept
+}
+
 // untilParked lets other groups succeed until as many groups are parked. It
 // returns what it committed of theirs.
 func (o *outbox) untilParked(n int) map[string][]uuid.UUID {
@@ -206,12 +219,7 @@ func TestParkedAcrossRestart(t *testing.T) {
 func TestReleaseWhileEventsArrive(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
-	accept := o.refuse("bad")
-	r := o.start(soon)
-	bad := o.each(250, "bad")["bad"]
-	others := o.untilParked(1)
-	o.settled()
-	o.received(total(others))
+	bad, r, accept := o.parksBad(250)
 	accept()
 	o.send("bad")
 	for range 3 {
@@ -244,13 +252,8 @@ func TestReleaseWhileEventsArrive(t *testing.T) {
 func TestReleaseWaitsForTheOutbox(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
-	accept := o.refuse("bad")
 	var log lines
-	o.start(soon, func(c *relay.Config) { c.Logger = zerolog.New(&log) })
-	bad := o.each(3, "bad")["bad"]
-	others := o.untilParked(1)
-	o.settled()
-	o.received(total(others))
+	bad, _, accept := o.parksBad(3, func(c *relay.Config) { c.Logger = zerolog.New(&log) })
 	accept()
 
 	var partition string
@@ -271,13 +274,8 @@ func TestReleaseWaitsForTheOutbox(t *testing.T) {
 func TestReleaseOfWhatIsLost(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
-	accept := o.refuse("bad")
 	var log lines
-	o.start(soon, func(c *relay.Config) { c.Logger = zerolog.New(&log) })
-	bad := o.each(3, "bad")["bad"]
-	others := o.untilParked(1)
-	o.settled()
-	o.received(total(others))
+	bad, _, accept := o.parksBad(3, func(c *relay.Config) { c.Logger = zerolog.New(&log) })
 	accept()
 
 	_, err := o.pool.Exec(o.ctx, `DELETE FROM outbox WHERE id = $1`, bad[0])
@@ -418,12 +416,7 @@ func TestKilledWhileReleasing(t *testing.T) {
 	t.Parallel()
 	pg := pgtest.NewServer(t, localpg.Config{Fsync: true})
 	o := newOutboxOn(t, pg)
-	accept := o.refuse("bad")
-	r := o.start(soon)
-	bad := o.each(300, "bad")["bad"]
-	others := o.untilParked(1)
-	o.settled()
-	o.received(total(others))
+	bad, r, accept := o.parksBad(300)
 	o.aws.Faults().Add(localaws.Rule{Effect: localaws.DropAnswer, Service: "sns", Action: "PublishBatch", Group: "bad", Count: 5})
 	accept()
 	o.send("bad")

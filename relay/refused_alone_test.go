@@ -41,12 +41,7 @@ func TestReplayRefusedAlone(t *testing.T) {
 func TestReleaseRefusedAlone(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
-	accept := o.refuse("bad")
-	o.start(soon)
-	bad := o.each(3, "bad")["bad"]
-	others := o.untilParked(1)
-	o.settled()
-	o.received(total(others))
+	bad, _, accept := o.parksBad(3)
 	report := o.send("bad")
 	o.eventually("it is parked again", func() bool { return o.count(`parked_groups WHERE state = 'parked'`) == 1 })
 	at, err := o.operator().Sending(o.ctx, report)
@@ -90,12 +85,7 @@ func TestEventRefusedAlone(t *testing.T) {
 func TestAloneInAnOutage(t *testing.T) {
 	t.Parallel()
 	o := newOutbox(t)
-	accept := o.refuse("bad")
-	run := o.start(soon)
-	bad := o.each(3, "bad")["bad"]
-	others := o.untilParked(1)
-	o.settled()
-	o.received(total(others))
+	bad, run, accept := o.parksBad(3)
 	good := o.commit(event("good", 1))
 	o.received(1)
 	o.settled()
