@@ -10,6 +10,9 @@ FROM ?= $(shell date +%s)
 LINT_VERSION := v2.15.0
 LINTER := bin/golangci-lint-$(LINT_VERSION)
 
+# Where the tests write, which is in memory where there is room; what is compiled stays where it was.
+SCRATCH = GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} TMPDIR=$$(bash .ci/scratch)
+
 # A folder that has Terraform's AWS provider, where there is one: elsewhere Terraform asks its registry.
 RESTOCK_TERRAFORM_PLUGINS ?= $(shell find /opt /usr/local/share /usr/share $(HOME)/.terraform.d -maxdepth 4 -type d -name registry.terraform.io 2>/dev/null | head -1 | xargs -r dirname)
 export RESTOCK_TERRAFORM_PLUGINS
@@ -33,7 +36,7 @@ image: ## Build the container image with buildah or docker
 .PHONY: test
 test: ## Run all tests with the race detector; installs what they need if it can
 	@bash .ci/setup
-	GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} TMPDIR=$$(bash .ci/scratch) CGO_ENABLED=1 go test -race -parallel 3 -timeout 14m ./...
+	$(SCRATCH) CGO_ENABLED=1 go test -race -parallel 3 -timeout 14m ./...
 
 .PHONY: lint
 # Compiled as the image is, which then costs little more than to link it.
@@ -75,7 +78,7 @@ bench-checkout: ## Measure POST /checkout beside pgbench running the same work
 
 .PHONY: torture
 torture: ## Try SCHEDULES (1000) random schedules of faults and crashes on the relay; FROM=seed repeats them
-	export GOTMPDIR=$${GOTMPDIR:-$${TMPDIR:-/tmp}} TMPDIR=$$(bash .ci/scratch) && cd relay && go test -count=1 -timeout 2h -run '^TestTorture$$' -parallel 6 -torture.schedules=$(SCHEDULES) -torture.from=$(FROM)
+	$(SCRATCH) go test -C relay -count=1 -timeout 2h -run '^TestTorture$$' -parallel 6 -torture.schedules=$(SCHEDULES) -torture.from=$(FROM)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

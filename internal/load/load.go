@@ -27,8 +27,9 @@ type Config struct {
 	URL string
 	// Connections is how many are kept open; each has one checkout under way.
 	Connections int
-	// Rate is checkouts a second of an open loop, not below 0. 0: a closed loop. Of those that are due and not sent each
-	// is counted, so that one that is far beyond the API's costs memory.
+	// Rate is checkouts a second of an open loop, not below 0. 0: a closed loop. Of those
+	// that are due and not sent each is counted, so that one that is far beyond the API's
+	// costs memory.
 	Rate float64
 	// For is how long. Checkouts under way at its end are waited for.
 	For time.Duration
