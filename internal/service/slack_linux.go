@@ -1,0 +1,59 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// timerSlack is how late a timer may be: less than anybody waits here, and long
+	// beside what Go's runtime asks for.
+	timerSlack = time.Millisecond
+	// defaultSlack is the kernel's own.
+	defaultSlack = 50 * time.Microsecond
+	// slackened is in the environment of a program that has begun again, which does it
+	// once, even where the slack does not survive.
+	slackened = "RESTOCK_TIMERS_SLACKENED=1"
+)
+
+// SlackenTimers lets the timers of this program be a millisecond late. Go's runtime has a
+// thread that looks after the others every 20 µs for as long as one is busy and takes the
+// processor from one that is in a system call. On two processors that shared them with
+// Postgres these looks cost a tenth of an API's or a relay's time, and what they took from
+// others cost as much (docs/decisions/13).
+//
+// The slack is a thread's, that thread is there before main, and nobody may change another
+// one's. So the program begins again in its own place (execve), with the slack, its process
+// id, arguments and open files, and with env, its environment. Call it first in main, before
+// anything is begun. A slack that somebody chose, as systemd's TimerSlackNSec does, is left
+// alone.
+//
+// After an error the program is as it was, and a little slower.
+// https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html
+func SlackenTimers(env []string) error {
+	if slices.Contains(env, slackened) {
+		return nil
+	}
+	runtime.LockOSThread() // the slack that survives is that of the thread that calls execve
+	defer runtime.UnlockOSThread()
+	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err != nil || time.Duration(slack) != defaultSlack {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack.Nanoseconds()), 0, 0, 0); err != nil {
+		return err
+	}
+	err = syscall.Exec(program, os.Args, append(slices.Clone(env), slackened)) //nolint:gosec // G204: this program
+	back := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(defaultSlack.Nanoseconds()), 0, 0, 0)
+	return errors.Join(fmt.Errorf("begin again as %s: %w", program, err), back)
+}
