@@ -7,13 +7,13 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/restock-dev/restock/internal/figure"
-	"github.com/restock-dev/restock/internal/load"
 	"github.com/restock-dev/restock/internal/service"
 	"github.com/restock-dev/restock/relay"
 	"github.com/restock-dev/restock/schema"
@@ -43,10 +43,10 @@ func withRelay(ctx context.Context, b *bench) (bool, error) {
 		}
 		defer func() { _ = s.close() }()
 	}
-	with := relayed.byAPI("relay_on", load.Uniform(relayed.skus), 32, false)
+	with := relayed.byAPI("relay_on", onUniform, 32, false)
 	plain := with.turn
 	with.turn = func(ctx context.Context) (float64, error) { return relayed.besideRelay(ctx, plain) }
-	return b.compare(ctx, alone, []*contender{alone.byAPI("relay_off", load.Uniform(alone.skus), 32, false), with},
+	return b.compare(ctx, alone, []*contender{alone.byAPI("relay_off", onUniform, 32, false), with},
 		[]against{{"relay_on_vs_off", "relay_on", "relay_off", figure.AtLeast(0.78)}})
 }
 
@@ -92,6 +92,7 @@ func (nowhere) Publish(_ context.Context, events []schema.Event) ([]relay.Result
 
 // relayNowhere is a relay. Its address says 200 once nothing is left to publish.
 func relayNowhere(ctx context.Context, dsn, slot string) error {
+	debug.SetGCPercent(400) // as restock relay has it by default
 	r, err := relay.New(relay.Config{
 		DSN: dsn, Slot: slot, Publication: schema.Publication, Publisher: nowhere{}, Logger: zerolog.New(os.Stderr).Level(zerolog.WarnLevel),
 	})
@@ -133,7 +134,7 @@ func grown(ctx context.Context, b *bench) (bool, error) {
 	}
 	// Of all its products, so that what a larger table costs is measured as well.
 	return b.compare(ctx, small, []*contender{
-		small.byAPI("small", load.Uniform(small.skus), 32, false), large.byAPI("grown", load.Uniform(large.skus), 32, false),
+		small.byAPI("small", onUniform, 32, false), large.byAPI("grown", onUniform, 32, false),
 	}, []against{{"grown_vs_small", "grown", "small", figure.AtLeast(0.95)}})
 }
 

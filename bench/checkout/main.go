@@ -18,6 +18,7 @@ import (
 
 	"github.com/restock-dev/restock/bench/internal/private"
 	"github.com/restock-dev/restock/internal/localpg"
+	"github.com/restock-dev/restock/internal/service"
 )
 
 type options struct {
@@ -36,6 +37,11 @@ type options struct {
 	Serve string `hidden:"" help:"Be the API on this database."`
 	Relay string `hidden:"" help:"Be the relay on this database."`
 	Slot  string `hidden:""`
+	Load  string `hidden:"" help:"Be the loader of this API."`
+
+	LoadOn      string `hidden:""`
+	Connections int    `hidden:""`
+	Keys        bool   `hidden:""`
 }
 
 // part is one kind of measurement. It prints figures and tells whether all goals were met.
@@ -49,6 +55,9 @@ var parts = []part{{"uniform", uniform}, {"hot", hot}, {"latency", latency}, {"r
 func main() {
 	var o options
 	kong.Parse(&o, kong.Description("Measures POST /checkout beside pgbench running the same work."))
+	if o.Serve != "" || o.Relay != "" || o.Load != "" { // as restock api, relay and load do
+		_ = service.SlackenTimers(os.Environ())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	ok, err := run(ctx, o)
 	stop()
@@ -67,6 +76,8 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		return true, serve(ctx, o.Serve)
 	case o.Relay != "":
 		return true, relayNowhere(ctx, o.Relay, o.Slot)
+	case o.Load != "":
+		return true, loadHere(ctx, o)
 	}
 	// min_wal_size is what docs/checkout.md advises, for no turn to make a segment.
 	settings := map[string]string{"max_connections": "200", "min_wal_size": "4GB"}

@@ -53,16 +53,12 @@ type shop struct {
 	b        *bench
 	database string
 	products int
-	skus     []string
 	api      *exec.Cmd
 	url      string
 }
 
 func (b *bench) newShop(ctx context.Context, database string, products int) (*shop, error) {
 	s := &shop{b: b, database: database, products: products}
-	for n := range products {
-		s.skus = append(s.skus, fmt.Sprintf("P-%d", n))
-	}
 	if err := b.pg.CreateDatabase(ctx, database, ""); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/restock-dev/restock/internal/figure"
@@ -17,7 +16,7 @@ type contender struct {
 	turn  func(ctx context.Context) (rate float64, err error)
 	rates []float64
 
-	loader func() float64 // of an API: this process's CPU in the last turn, in us a checkout
+	loader func() float64 // of an API: the loader's CPU in the last turn, in us a checkout
 	cpu    []float64
 }
 
@@ -73,33 +72,13 @@ func (s *shop) byPgbench(name, script string, clients int) *contender {
 }
 
 // byAPI is the load tool in a closed loop.
-func (s *shop) byAPI(name string, pick load.Pick, connections int, keys bool) *contender {
+func (s *shop) byAPI(name, on string, connections int, keys bool) *contender {
 	var cpu float64
 	return &contender{name: name, loader: func() float64 { return cpu }, turn: func(ctx context.Context) (float64, error) {
-		before := cpuTime()
-		r, err := s.load(ctx, load.Config{Connections: connections, Pick: pick, Keys: keys})
-		cpu = float64((cpuTime() - before).Microseconds()) / float64(max(r.Requests, 1))
-		return r.Rate(), err
+		l, err := s.closedLoop(ctx, on, connections, keys)
+		cpu = l.CPU
+		return l.Rate, err
 	}}
-}
-
-// cpuTime is what this process has used of the machine.
-func cpuTime() time.Duration {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		return 0
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
-}
-
-// load runs the load tool for a turn; whatever is not bought fails it.
-func (s *shop) load(ctx context.Context, cfg load.Config) (load.Report, error) {
-	cfg.URL, cfg.For = s.url, s.b.Turn
-	r, err := load.Run(ctx, cfg)
-	if err == nil && r.Bought < r.Requests {
-		err = fmt.Errorf("%d of %d checkouts did not buy", r.Requests-r.Bought, r.Requests)
-	}
-	return r, err
 }
 
 func uniform(ctx context.Context, b *bench) (bool, error) {
@@ -111,15 +90,15 @@ func uniform(ctx context.Context, b *bench) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = s.close() }()
-	script, pick := oneStatement(b.Products), load.Uniform(s.skus)
-	at32 := s.byAPI("uniform_32", pick, 32, false)
+	script := oneStatement(b.Products)
+	at32 := s.byAPI("uniform_32", onUniform, 32, false)
 	if b.Profile != "" {
 		at32.turn = s.profiled(at32.turn)
 	}
 	ok, err := b.compare(ctx, s, []*contender{
-		s.byPgbench("pgbench_1", script, 1), s.byAPI("uniform_1", pick, 1, false),
-		s.byPgbench("pgbench_8", script, 8), s.byAPI("uniform_8", pick, 8, false),
-		s.byPgbench("pgbench_32", script, 32), at32, s.byAPI("uniform_32_keyed", pick, 32, true), s.byAPI("uniform_128", pick, 128, false),
+		s.byPgbench("pgbench_1", script, 1), s.byAPI("uniform_1", onUniform, 1, false),
+		s.byPgbench("pgbench_8", script, 8), s.byAPI("uniform_8", onUniform, 8, false),
+		s.byPgbench("pgbench_32", script, 32), at32, s.byAPI("uniform_32_keyed", onUniform, 32, true), s.byAPI("uniform_128", onUniform, 128, false),
 	}, []against{
 		{"uniform_1_vs_pgbench_1", "uniform_1", "pgbench_1", figure.AtLeast(0.65)},
 		{"uniform_8_vs_pgbench_8", "uniform_8", "pgbench_8", figure.AtLeast(0.8)},
@@ -139,10 +118,9 @@ func hot(ctx context.Context, b *bench) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = s.close() }()
-	one := load.Hot("P-0")
 	return b.compare(ctx, s, []*contender{
-		s.byPgbench("pgbench_hot_32", threeStatements, 32), s.byAPI("hot_32", one, 32, false), s.byAPI("hot_128", one, 128, false),
-		s.byAPI("spread_32", load.Uniform(s.skus), 32, false),
+		s.byPgbench("pgbench_hot_32", threeStatements, 32), s.byAPI("hot_32", onHot, 32, false), s.byAPI("hot_128", onHot, 128, false),
+		s.byAPI("spread_32", onUniform, 32, false),
 	}, []against{
 		{"hot_32_vs_pgbench_hot_32", "hot_32", "pgbench_hot_32", figure.AtLeast(16)},
 		{"hot_128_vs_pgbench_hot_32", "hot_128", "pgbench_hot_32", figure.AtLeast(22)},
@@ -160,19 +138,23 @@ func latency(ctx context.Context, b *bench) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = s.close() }()
-	pick := load.Uniform(s.skus)
+	pick := load.Uniform(skus(s.products))
 	var p50, p99, ratios []float64
 	for round := range b.Rounds + 1 {
 		if err := s.settle(ctx); err != nil {
 			return false, err
 		}
-		most, err := s.load(ctx, load.Config{Connections: 32, Pick: pick})
+		most, err := s.closedLoop(ctx, onUniform, 32, false)
 		if err != nil {
 			return false, err
 		}
-		half, err := s.load(ctx, load.Config{Connections: 128, Pick: pick, Rate: most.Rate() / 2})
+		// From here, with timers that are not late.
+		half, err := load.Run(ctx, load.Config{URL: s.url, For: b.Turn, Connections: 128, Pick: pick, Rate: most.Rate / 2})
 		if err != nil {
 			return false, err
+		}
+		if half.Bought < half.Requests {
+			return false, notBought(half.Requests-half.Bought, half.Requests)
 		}
 		_, mean, err := s.pgbench(ctx, oneStatement(b.Products), 1)
 		if err != nil {

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/restock-dev/restock/internal/load"
+)
+
+// Which products a load is for.
+const (
+	onUniform = "uniform"
+	onHot     = "hot"
+)
+
+// closedLoop is what a closed loop came to.
+type closedLoop struct {
+	Requests, Bought int
+	Rate             float64 // checkouts a second
+	CPU              float64 // of the loader, in us a checkout
+}
+
+// closedLoop loads the API for a turn from a process of its own, as restock load does;
+// whatever is not bought fails it.
+func (s *shop) closedLoop(ctx context.Context, on string, connections int, keys bool) (closedLoop, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return closedLoop{}, err
+	}
+	cmd := exec.CommandContext(ctx, self, "--load", s.url, "--load-on", on, "--products", strconv.Itoa(s.products), "--connections", strconv.Itoa(connections), //nolint:gosec // G204: this program
+		"--turn", s.b.Turn.String(), "--keys="+strconv.FormatBool(keys))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return closedLoop{}, fmt.Errorf("the loader: %w", err)
+	}
+	var l closedLoop
+	if err := json.Unmarshal(out, &l); err != nil {
+		return closedLoop{}, fmt.Errorf("the loader said %s: %w", out, err)
+	}
+	if l.Bought < l.Requests {
+		err = notBought(l.Requests-l.Bought, l.Requests)
+	}
+	return l, err
+}
+
+func notBought(n, of int) error { return fmt.Errorf("%d of %d checkouts did not buy", n, of) }
+
+// loadHere is the loader.
+func loadHere(ctx context.Context, o options) error {
+	pick := load.Hot(sku(0))
+	if o.LoadOn == onUniform {
+		pick = load.Uniform(skus(o.Products))
+	}
+	before := cpuTime()
+	r, err := load.Run(ctx, load.Config{URL: o.Load, Connections: o.Connections, For: o.Turn, Pick: pick, Keys: o.Keys})
+	if err != nil {
+		return err
+	}
+	l := closedLoop{Requests: r.Requests, Bought: r.Bought, Rate: r.Rate()}
+	l.CPU = float64((cpuTime() - before).Microseconds()) / float64(max(r.Requests, 1))
+	return errors.Join(json.NewEncoder(os.Stdout).Encode(l), ctx.Err())
+}
+
+// cpuTime is what this process has used of the machine.
+func cpuTime() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+func sku(n int) string { return "P-" + strconv.Itoa(n) }
+
+func skus(products int) []string {
+	all := make([]string, products)
+	for n := range all {
+		all[n] = sku(n)
+	}
+	return all
+}
