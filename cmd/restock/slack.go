@@ -9,7 +9,7 @@ import (
 )
 
 // slacken begins the program again with slack timers, where the command that args ask for
-// works hard and for long. What is wrong with args is said by run.
+// gains by it. What is wrong with args is said by run.
 func slacken(args []string) {
 	var c cli
 	wantsHelp := false
@@ -24,11 +24,12 @@ func slacken(args []string) {
 	_ = service.SlackenTimers(os.Environ()) // it works without, and nobody could mend it
 }
 
-// slackens tells whether a command gains by timers that may be late. An open loop would
-// send its checkouts late.
+// slackens tells whether a command gains by timers that may be late. A relay does not: it
+// reads a megabyte at once, and the processor that such a read keeps is wanted by the rest
+// of it. An open loop would send its checkouts late.
 func (c *cli) slackens(command string) bool {
 	switch name, _, _ := strings.Cut(command, " "); name {
-	case "api", "relay", "consume":
+	case "api":
 		return true
 	case "load":
 		return c.Load.Rate == nil

@@ -26,8 +26,8 @@ const (
 // SlackenTimers lets the timers of this program be a millisecond late. Go's runtime has a
 // thread that looks after the others every 20 µs for as long as one is busy and takes the
 // processor from one that is in a system call. On two processors that shared them with
-// Postgres these looks cost a tenth of an API's or a relay's time, and what they took from
-// others cost as much (docs/decisions/13).
+// Postgres these looks cost a tenth of an API's time, and what they took from others cost
+// as much (docs/decisions/13).
 //
 // The slack is a thread's, that thread is there before main, and nobody may change another
 // one's. So the program begins again in its own place (execve), with the slack, its process
