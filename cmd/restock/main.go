@@ -30,7 +30,7 @@ import (
 )
 
 func main() {
-	slacken(os.Args[1:])
+	slacken(os.Args[1:], os.Environ())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends a stop that takes too long: the default action is back.
 	context.AfterFunc(ctx, stop)

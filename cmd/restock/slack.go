@@ -2,7 +2,7 @@ package main
 
 import (
 	"io"
-	"os"
+	"slices"
 	"strings"
 
 	"github.com/restock-dev/restock/internal/service"
@@ -10,7 +10,11 @@ import (
 
 // slacken begins the program again with slack timers, where the command that args ask for
 // gains by it. What is wrong with args is said by run.
-func slacken(args []string) {
+func slacken(args, env []string) {
+	// Most commands are soon over, and should not be read twice.
+	if slices.Contains(env, service.Slackened) || !slices.Contains(args, "api") && !slices.Contains(args, "load") {
+		return
+	}
 	var c cli
 	wantsHelp := false
 	parser, err := newParser(&c, io.Discard, io.Discard, func(int) { wantsHelp = true })
@@ -21,7 +25,7 @@ func slacken(args []string) {
 	if err != nil || wantsHelp || !c.slackens(kctx.Command()) {
 		return
 	}
-	_ = service.SlackenTimers(os.Environ()) // it works without, and nobody could mend it
+	_ = service.SlackenTimers(env) // it works without, and nobody could mend it
 }
 
 // slackens tells whether a command gains by timers that may be late. A relay does not: it

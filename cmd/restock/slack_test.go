@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/internal/service"
+	"github.com/restock-dev/restock/schema"
 )
 
 func TestWhatSlackens(t *testing.T) {
@@ -26,4 +34,23 @@ func TestWhatSlackens(t *testing.T) {
 		require.NoError(t, err, args)
 		require.Equal(t, want, c.slackens(kctx.Command()), args)
 	}
+}
+
+func TestAPISlackens(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no timer slack")
+	}
+	db, _ := newDatabase(t, store)
+	api := launch(t, []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleAPI, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "error")
+	factory := launch(t, nil, "factory", "--addr", "127.0.0.1:0")
+	require.True(t, hasBegunAgain(t, api))
+	require.False(t, hasBegunAgain(t, factory))
+}
+
+func hasBegunAgain(t *testing.T, p *process) bool {
+	t.Helper()
+	env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "environ"))
+	require.NoError(t, err)
+	return bytes.Contains(env, []byte(service.Slackened))
 }

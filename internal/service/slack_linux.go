@@ -18,9 +18,9 @@ const (
 	timerSlack = time.Millisecond
 	// defaultSlack is the kernel's own.
 	defaultSlack = 50 * time.Microsecond
-	// slackened is in the environment of a program that has begun again, which does it
+	// Slackened is in the environment of a program that has begun again, which does it
 	// once, even where the slack does not survive.
-	slackened = "RESTOCK_TIMERS_SLACKENED=1"
+	Slackened = "RESTOCK_TIMERS_SLACKENED=1"
 )
 
 // SlackenTimers lets the timers of this program be a millisecond late. Go's runtime has a
@@ -33,12 +33,12 @@ const (
 // one's. So the program begins again in its own place (execve), with the slack, its process
 // id, arguments and open files, and with env, its environment. Call it first in main, before
 // anything is begun. A slack that somebody chose, as systemd's TimerSlackNSec does, is left
-// alone.
+// alone. So is a program with Slackened in env.
 //
 // After an error the program is as it was, and a little slower.
 // https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html
 func SlackenTimers(env []string) error {
-	if slices.Contains(env, slackened) {
+	if slices.Contains(env, Slackened) {
 		return nil
 	}
 	runtime.LockOSThread() // the slack that survives is that of the thread that calls execve
@@ -50,10 +50,17 @@ func SlackenTimers(env []string) error {
 	if err != nil {
 		return err
 	}
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return err
+	}
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack.Nanoseconds()), 0, 0, 0); err != nil {
 		return err
 	}
-	err = syscall.Exec(program, os.Args, append(slices.Clone(env), slackened)) //nolint:gosec // G204: this program
-	back := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(defaultSlack.Nanoseconds()), 0, 0, 0)
-	return errors.Join(fmt.Errorf("begin again as %s: %w", program, err), back)
+	err = syscall.Exec(program, os.Args, append(slices.Clone(env), Slackened)) //nolint:gosec // G204: this program
+	// It is still here. Go lowers the limit of open files, which it has raised, before it
+	// tries to execute.
+	return errors.Join(fmt.Errorf("begin again as %s: %w", program, err),
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files),
+		unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(defaultSlack.Nanoseconds()), 0, 0, 0))
 }
