@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
@@ -37,9 +38,10 @@ func (s *shop) closedLoop(ctx context.Context, on string, connections int, keys 
 	cmd := exec.CommandContext(ctx, self, "--load", s.url, "--load-on", on, "--products", strconv.Itoa(s.products), "--connections", strconv.Itoa(connections), //nolint:gosec // G204: this program
 		"--turn", s.b.Turn.String(), "--keys="+strconv.FormatBool(keys))
 	cmd.Stderr = os.Stderr
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 5*time.Second
 	out, err := cmd.Output()
 	if err != nil {
-		return closedLoop{}, fmt.Errorf("the loader: %w", err)
+		return closedLoop{}, errors.Join(ctx.Err(), fmt.Errorf("the loader: %w", err))
 	}
 	var l closedLoop
 	if err := json.Unmarshal(out, &l); err != nil {
@@ -57,7 +59,7 @@ func notBought(n, of int) error { return fmt.Errorf("%d of %d checkouts did not 
 func loadHere(ctx context.Context, o options) error {
 	pick := load.Hot(sku(0))
 	if o.LoadOn == onUniform {
-		pick = load.Uniform(skus(o.Products))
+		pick = uniformly(o.Products)
 	}
 	before := cpuTime()
 	r, err := load.Run(ctx, load.Config{URL: o.Load, Connections: o.Connections, For: o.Turn, Pick: pick, Keys: o.Keys})
@@ -80,10 +82,8 @@ func cpuTime() time.Duration {
 
 func sku(n int) string { return "P-" + strconv.Itoa(n) }
 
-func skus(products int) []string {
-	all := make([]string, products)
-	for n := range all {
-		all[n] = sku(n)
-	}
-	return all
+// uniformly is load.Uniform without a list, which of a million products would cost the
+// loader more than one of ten thousand.
+func uniformly(products int) load.Pick {
+	return func(r *rand.Rand) string { return sku(r.IntN(products)) }
 }

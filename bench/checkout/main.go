@@ -39,7 +39,7 @@ type options struct {
 	Slot  string `hidden:""`
 	Load  string `hidden:"" help:"Be the loader of this API."`
 
-	LoadOn      string `hidden:""`
+	LoadOn      string `hidden:"" enum:"uniform,hot" default:"uniform"`
 	Connections int    `hidden:""`
 	Keys        bool   `hidden:""`
 }

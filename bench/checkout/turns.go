@@ -138,7 +138,7 @@ func latency(ctx context.Context, b *bench) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = s.close() }()
-	pick := load.Uniform(skus(s.products))
+	pick := uniformly(s.products)
 	var p50, p99, ratios []float64
 	for round := range b.Rounds + 1 {
 		if err := s.settle(ctx); err != nil {
