@@ -18,9 +18,6 @@ const (
 	timerSlack = time.Millisecond
 	// defaultSlack is the kernel's own.
 	defaultSlack = 50 * time.Microsecond
-	// Slackened is in the environment of a program that has begun again, which does it
-	// once, even where the slack does not survive.
-	Slackened = "RESTOCK_TIMERS_SLACKENED=1"
 )
 
 // SlackenTimers lets the timers of this program be a millisecond late. Go's runtime has a
