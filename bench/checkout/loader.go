@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"syscall"
 	"time"
@@ -31,13 +30,11 @@ type closedLoop struct {
 // closedLoop loads the API for a turn from a process of its own, as restock load does;
 // whatever is not bought fails it.
 func (s *shop) closedLoop(ctx context.Context, on string, connections int, keys bool) (closedLoop, error) {
-	self, err := os.Executable()
+	cmd, err := thisProgram(ctx, "--load", s.url, "--load-on", on, "--products", strconv.Itoa(s.products), "--connections", strconv.Itoa(connections),
+		"--turn", s.b.Turn.String(), "--keys="+strconv.FormatBool(keys))
 	if err != nil {
 		return closedLoop{}, err
 	}
-	cmd := exec.CommandContext(ctx, self, "--load", s.url, "--load-on", on, "--products", strconv.Itoa(s.products), "--connections", strconv.Itoa(connections), //nolint:gosec // G204: this program
-		"--turn", s.b.Turn.String(), "--keys="+strconv.FormatBool(keys))
-	cmd.Stderr = os.Stderr
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 5*time.Second
 	out, err := cmd.Output()
 	if err != nil {
@@ -47,13 +44,15 @@ func (s *shop) closedLoop(ctx context.Context, on string, connections int, keys 
 	if err := json.Unmarshal(out, &l); err != nil {
 		return closedLoop{}, fmt.Errorf("the loader said %s: %w", out, err)
 	}
-	if l.Bought < l.Requests {
-		err = notBought(l.Requests-l.Bought, l.Requests)
-	}
-	return l, err
+	return l, allBought(l.Bought, l.Requests)
 }
 
-func notBought(n, of int) error { return fmt.Errorf("%d of %d checkouts did not buy", n, of) }
+func allBought(bought, requests int) error {
+	if bought < requests {
+		return fmt.Errorf("%d of %d checkouts did not buy", requests-bought, requests)
+	}
+	return nil
+}
 
 // loadHere is the loader.
 func loadHere(ctx context.Context, o options) error {

@@ -107,12 +107,10 @@ func (s *shop) close() error { return end(s.api) }
 
 // again runs this program as another process, which prints an address once it works.
 func again(ctx context.Context, args ...string) (*exec.Cmd, string, error) {
-	self, err := os.Executable()
+	cmd, err := thisProgram(ctx, args...)
 	if err != nil {
 		return nil, "", err
 	}
-	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // G204: this program
-	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, "", err
@@ -126,6 +124,17 @@ func again(ctx context.Context, args ...string) (*exec.Cmd, string, error) {
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 	return cmd, lines.Text(), nil
+}
+
+// thisProgram is another process of it.
+func thisProgram(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // G204: this program
+	cmd.Stderr = os.Stderr
+	return cmd, nil
 }
 
 func end(cmd *exec.Cmd) error {
