@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -172,6 +173,11 @@ func TestAmbiguousKey(t *testing.T) {
 		} else {
 			require.Equal(t, "outcome-unknown", got.str("type"), got.raw)
 		}
+		// A COMMIT that never arrived: the key is in progress until the server sees that the
+		// connection is gone.
+		require.Eventually(t, func() bool {
+			return one[int](s, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == 0
+		}, patience, time.Millisecond)
 		again := home.once(key, `{"sku":"CP-502102"}`)
 		require.Equal(t, http.StatusOK, again.status, again.raw)
 		if c.committed == 1 {
