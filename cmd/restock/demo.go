@@ -77,16 +77,12 @@ func (c *demoCommand) Run(inv *invocation) (err error) {
 	if c.Once {
 		d.parts = append(d.parts, d.story)
 		if err := service.Run(inv, d.parts...); err != nil || inv.Err() == nil {
-			return err
+			return d.whyEnded(err)
 		}
 		return inv.Err() // told to stop: the story was not told to its end
 	}
 	d.welcome()
-	err = service.Run(inv, d.parts...)
-	if ended := d.postgresEnded(); ended != nil {
-		return ended // whichever part noticed first
-	}
-	return err
+	return d.whyEnded(service.Run(inv, d.parts...))
 }
 
 // listen takes every address before any work is done: a taken one is the most

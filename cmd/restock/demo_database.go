@@ -80,13 +80,25 @@ func (d *demo) watchPostgres(ctx context.Context) error {
 	}
 }
 
-// postgresEnded is an error once the server has ended.
 func (d *demo) postgresEnded() error {
+	return fmt.Errorf("the local Postgres has ended, its log is %s: start the demo again, with --keep on the same shop", d.pg.LogFile())
+}
+
+// endNoticed is how long after a part's failure the server's end, if that was behind it,
+// is known here: a part hears of it from its connection, at times before the process is
+// reaped.
+const endNoticed = time.Second
+
+// whyEnded is the server's end in place of the error of the part that noticed it first.
+func (d *demo) whyEnded(err error) error {
+	if err == nil {
+		return nil
+	}
 	select {
 	case <-d.pg.Done():
-		return fmt.Errorf("the local Postgres has ended, its log is %s: start the demo again, with --keep on the same shop", d.pg.LogFile())
-	default:
-		return nil
+		return d.postgresEnded()
+	case <-time.After(endNoticed):
+		return err
 	}
 }
 
