@@ -13,8 +13,9 @@ import (
 // alone, and a reader that is woken by each one slows Postgres down as well: it is
 // the number of reads that costs, not the bytes. So the faster bytes come, the more
 // of them a read waits for, and the longer: while they come slowly each is read at
-// once, and only in a backlog do they wait for as long as inBacklog says. Where the
-// system cannot wait so (a Unix socket, another system than Linux) it only reads.
+// once, and only in a backlog do they wait for as long as inBacklog says, or are they
+// taken in [bursts] where the server is near. Where the system cannot wait so (a Unix
+// socket, another system than Linux) it only reads.
 //
 // As of any net.Conn, any goroutine may read and set a deadline: pgx has a connection
 // that it gives up read by two at once. empty is for one that reads alone.
@@ -31,6 +32,9 @@ type gatherer struct {
 	wakeup wakeup    // as bytes came in the last span
 	since  time.Time // when the span began
 	bytes  int       // read in it
+	looked bool      // whether the server is near
+	small  bool      // it is, and what the system buffers is small
+	bursts bursts    // of a backlog from a near server
 }
 
 // gatherBuffer is how much is read at most at once.
@@ -88,8 +92,11 @@ func (g *gatherer) empty() bool { return g.from == g.to }
 
 // fill reads at least one byte into the empty buffer.
 func (g *gatherer) fill() error {
+	if g.wakeup == inBacklog && g.near() {
+		return g.fillInBurst()
+	}
 	if g.wakeup != atOnce && !g.unable {
-		if err := g.wait(); err != nil {
+		if _, err := g.wait(g.wakeup); err != nil {
 			return err
 		}
 	}
@@ -102,25 +109,26 @@ func (g *gatherer) fill() error {
 	return nil // an error comes again with the next read
 }
 
-// wait returns when as many bytes are there as are worth it, or have not come in
+// wait returns when as many bytes have come as are worth it, or have not come in
 // time.
-func (g *gatherer) wait() error {
+func (g *gatherer) wait(w wakeup) (came bool, err error) {
 	g.mu.Lock()
-	until := time.Now().Add(g.wakeup.wait)
+	until := time.Now().Add(w.wait)
 	if !g.until.IsZero() && g.until.Before(until) {
 		until = g.until
 	}
-	err := g.Conn.SetReadDeadline(until)
+	err = g.Conn.SetReadDeadline(until)
 	g.mu.Unlock()
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := waitForBytes(g.Conn, g.wakeup.bytes); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	err = waitForBytes(g.Conn, w.bytes)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		g.unable = true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.Conn.SetReadDeadline(g.until)
+	return err == nil, g.Conn.SetReadDeadline(g.until)
 }
 
 // measure judges from what came what is to be expected.
@@ -128,9 +136,16 @@ func (g *gatherer) measure(n int) {
 	g.bytes += n
 	now := time.Now()
 	if in := now.Sub(g.since); in >= gatherSpan {
-		g.wakeup = wakeupFor(g.bytes, in)
-		g.since, g.bytes = now, 0
+		g.expect(wakeupFor(g.bytes, in), now)
 	}
+}
+
+// expect readies for bytes that come so from now on.
+func (g *gatherer) expect(w wakeup, now time.Time) {
+	if w == inBacklog && g.wakeup != w {
+		g.bursts = newBursts(now)
+	}
+	g.wakeup, g.since, g.bytes = w, now, 0
 }
 
 // SetReadDeadline implements net.Conn.

@@ -49,6 +49,49 @@ func waitForBytes(conn net.Conn, n int) error {
 	return errors.Join(failed, reset)
 }
 
+// nearby is the longest way to a server and back that counts as near. What a read lets in
+// has to come within refilled.
+const nearby = 300 * time.Microsecond
+
+// shrinkBuffer has the system buffer n bytes of what comes, or twice that, instead of as
+// many as it likes. It does so only where the other end is near: elsewhere it would bound
+// the speed.
+// https://man7.org/linux/man-pages/man7/socket.7.html (SO_RCVBUF),
+// https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_INFO)
+func shrinkBuffer(conn net.Conn, n int) error {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		var info *unix.TCPInfo
+		if info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); failed != nil {
+			return
+		}
+		if time.Duration(info.Min_rtt)*time.Microsecond > nearby {
+			failed = errors.ErrUnsupported
+			return
+		}
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, n)
+	})
+	return errors.Join(err, failed)
+}
+
+// waiting is how many bytes have come and were not read, as far as the system tells.
+func waiting(conn net.Conn) (n int) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+		}
+	}
+	return n
+}
+
 // giveUpAfter has the system end a connection when what was sent on it has not been
 // acknowledged for so long. By itself it tries for a quarter of an hour.
 // https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"net"
 	"syscall"
 	"testing"
@@ -41,4 +42,26 @@ func TestGiveUpAfter(t *testing.T) {
 		_, err = g.Conn.Write(piece)
 	}
 	require.ErrorIs(t, err, syscall.ETIMEDOUT)
+}
+
+// TestShrinkBuffer: what is read of a near server goes through a small buffer, and of
+// what is no TCP connection through what it has.
+func TestShrinkBuffer(t *testing.T) {
+	t.Parallel()
+	_, _, g := connected(t, "tcp")
+	require.True(t, g.near())
+	raw, err := g.Conn.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	var size int
+	var failed error
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		size, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+	}))
+	require.NoError(t, failed)
+	require.LessOrEqual(t, size, 2*burstBuffer)
+
+	_, _, g = connected(t, "pipe")
+	require.False(t, g.near())
+	require.ErrorIs(t, shrinkBuffer(g.Conn, burstBuffer), errors.ErrUnsupported)
+	require.Zero(t, waiting(g.Conn))
 }
