@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"errors"
+	"os"
+	"time"
+)
 
 // bursts decides how much of a backlog is read when from a near server, so that the
 // server sends it in full segments.
@@ -18,7 +22,7 @@ import "time"
 // on its way: by what was read since it last had. So one turn in a few takes all, and
 // another does when the server was slower than believed.
 //
-// It is a state without a clock or a connection; one goroutine at a time may use it.
+// It has no clock and no connection; one goroutine at a time may use it.
 type bursts struct {
 	rate float64 // that the server made until dryAt, in bytes a second
 
@@ -41,13 +45,16 @@ const (
 	allWithin = 16
 
 	// burstBuffer is what the reader's system is asked to buffer, in bytes. Linux makes it
-	// twice that. As much may be asked for everywhere (net.core.rmem_max), and it must be
+	// twice that. By default no more may be asked for (net.core.rmem_max), and it must be
 	// several of a local connection's segments of 64 kB.
 	burstBuffer = 208 << 10
+
+	// nearby is the longest way to a server and back at which a small buffer holds nothing
+	// up: what a read lets in comes within refilled.
+	nearby = 300 * time.Microsecond
 )
 
-// refilled is what comes at once after a read while the server has more. It is more than
-// a server makes in that time.
+// refilled is what comes at once after a read while the server has more.
 var refilled = wakeup{burstBuffer * 3 / 8, 500 * time.Microsecond}
 
 func newBursts(now time.Time) bursts { return bursts{dryAt: now, began: now, all: 1} }
@@ -98,18 +105,16 @@ func (b *bursts) dry(now time.Time) (bytes int, in time.Duration) {
 	return bytes, in
 }
 
-// near tells whether the server is so near that a small buffer holds nothing up. It
-// looks once, and makes the buffer small if so.
-func (g *gatherer) near() bool {
-	if !g.looked {
-		g.looked = true
-		g.small = shrinkBuffer(g.Conn, burstBuffer) == nil
-	}
-	return g.small
+// readInBursts is called before anything was read fast: a window that was offered cannot
+// be taken back, and what comes into it beyond the buffer is dropped, to be sent again
+// after a fifth of a second. Where it cannot be done, or the server is far, nothing
+// changes.
+func (g *gatherer) readInBursts(near time.Duration) {
+	g.near = shrinkBuffer(g.Conn, burstBuffer, near) == nil
 }
 
 // fillInBurst reads at least one byte into the empty buffer, and as much of the turn as
-// fits. Who sets a deadline meanwhile may have to wait for some milliseconds.
+// fits.
 func (g *gatherer) fillInBurst() error {
 	began := time.Now()
 	for !g.bursts.begin(began) {
@@ -123,7 +128,10 @@ func (g *gatherer) fillInBurst() error {
 		switch {
 		case n == 0 && g.to == 0:
 			return err
-		case n == 0: // the error comes again with the next read
+		case n == 0: // what was read goes first
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				g.failed = err
+			}
 			return nil
 		case !g.bursts.took(n) || g.to == len(g.buf):
 			return nil
@@ -132,8 +140,12 @@ func (g *gatherer) fillInBurst() error {
 		if err != nil {
 			return err
 		}
+		now := time.Now()
+		if !came && g.isDue(now) {
+			return nil // somebody wants the read to end; the turn goes on with the next
+		}
 		// What came for as long as a pause was made meanwhile, and did not wait for us.
-		if now := time.Now(); !came || now.Sub(began) > burstPause {
+		if !came || now.Sub(began) > burstPause {
 			g.expect(wakeupFor(g.bursts.dry(now)), now)
 			return nil
 		}
@@ -141,11 +153,24 @@ func (g *gatherer) fillInBurst() error {
 }
 
 // pause lasts until the window is shut, if the server is to shut it: nothing comes any
-// more.
+// more. It ends within three burstPauses in any case, so a read is late by that for its
+// deadline.
 func (g *gatherer) pause() {
 	time.Sleep(burstPause)
-	for came, had := waiting(g.Conn), -1; came != had; came = waiting(g.Conn) {
-		had = came
+	had := waiting(g.Conn)
+	for range 8 {
 		time.Sleep(burstPause / 4)
+		came := waiting(g.Conn)
+		if came == had || g.isDue(time.Now()) {
+			return
+		}
+		had = came
 	}
+}
+
+// isDue tells whether the deadline that was asked for has passed.
+func (g *gatherer) isDue(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.until.IsZero() && !now.Before(g.until)
 }

@@ -32,9 +32,9 @@ type gatherer struct {
 	wakeup wakeup    // as bytes came in the last span
 	since  time.Time // when the span began
 	bytes  int       // read in it
-	looked bool      // whether the server is near
-	small  bool      // it is, and what the system buffers is small
+	near   bool      // the server is, and what the system buffers is small
 	bursts bursts    // of a backlog from a near server
+	failed error     // of the connection, behind what was read
 }
 
 // gatherBuffer is how much is read at most at once.
@@ -92,7 +92,10 @@ func (g *gatherer) empty() bool { return g.from == g.to }
 
 // fill reads at least one byte into the empty buffer.
 func (g *gatherer) fill() error {
-	if g.wakeup == inBacklog && g.near() {
+	if g.failed != nil {
+		return g.failed
+	}
+	if g.wakeup == inBacklog && g.near {
 		return g.fillInBurst()
 	}
 	if g.wakeup != atOnce && !g.unable {

@@ -49,16 +49,12 @@ func waitForBytes(conn net.Conn, n int) error {
 	return errors.Join(failed, reset)
 }
 
-// nearby is the longest way to a server and back that counts as near. What a read lets in
-// has to come within refilled.
-const nearby = 300 * time.Microsecond
-
 // shrinkBuffer has the system buffer n bytes of what comes, or twice that, instead of as
-// many as it likes. It does so only where the other end is near: elsewhere it would bound
-// the speed.
+// many as it likes. It does so only where the way to the other end and back is known and
+// at most near: elsewhere it would bound the speed.
 // https://man7.org/linux/man-pages/man7/socket.7.html (SO_RCVBUF),
 // https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_INFO)
-func shrinkBuffer(conn net.Conn, n int) error {
+func shrinkBuffer(conn net.Conn, n int, near time.Duration) error {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return errors.ErrUnsupported
@@ -73,7 +69,7 @@ func shrinkBuffer(conn net.Conn, n int) error {
 		if info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); failed != nil {
 			return
 		}
-		if time.Duration(info.Min_rtt)*time.Microsecond > nearby {
+		if info.Min_rtt == 0 || time.Duration(info.Min_rtt)*time.Microsecond > near {
 			failed = errors.ErrUnsupported
 			return
 		}

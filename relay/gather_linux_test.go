@@ -44,24 +44,27 @@ func TestGiveUpAfter(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ETIMEDOUT)
 }
 
-// TestShrinkBuffer: what is read of a near server goes through a small buffer, and of
-// what is no TCP connection through what it has.
+// TestShrinkBuffer: what is read of a near server goes through a small buffer, and what is
+// read of a far one, or through no TCP connection, does not.
 func TestShrinkBuffer(t *testing.T) {
 	t.Parallel()
 	_, _, g := connected(t, "tcp")
-	require.True(t, g.near())
 	raw, err := g.Conn.(*net.TCPConn).SyscallConn()
 	require.NoError(t, err)
-	var size int
-	var failed error
-	require.NoError(t, raw.Control(func(fd uintptr) {
-		size, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
-	}))
-	require.NoError(t, failed)
-	require.LessOrEqual(t, size, 2*burstBuffer)
+	size := func() (n int) {
+		var failed error
+		require.NoError(t, raw.Control(func(fd uintptr) { n, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) }))
+		require.NoError(t, failed)
+		return n
+	}
+	before := size()
+	const small = 20 << 10
+	require.Error(t, shrinkBuffer(g.Conn, small, 0), "it is not so near")
+	require.Equal(t, before, size())
+	require.NoError(t, shrinkBuffer(g.Conn, small, time.Hour))
+	require.Equal(t, 2*small, size())
 
 	_, _, g = connected(t, "pipe")
-	require.False(t, g.near())
-	require.ErrorIs(t, shrinkBuffer(g.Conn, burstBuffer), errors.ErrUnsupported)
+	require.ErrorIs(t, shrinkBuffer(g.Conn, small, time.Hour), errors.ErrUnsupported)
 	require.Zero(t, waiting(g.Conn))
 }

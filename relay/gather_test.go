@@ -61,7 +61,9 @@ func TestGather(t *testing.T) {
 			t.Parallel()
 			near, far, g := connected(t, kind)
 
-			g.wakeup = inBacklog // until it turns out otherwise
+			g.readInBursts(time.Hour)
+			require.Equal(t, kind != "pipe", g.near)
+			g.expect(inBacklog, time.Now())
 			random := rand.New(rand.NewPCG(1, 2))
 			sent := make([]byte, 8<<20)
 			for i := range sent {
@@ -83,11 +85,12 @@ func TestGather(t *testing.T) {
 			require.True(t, g.empty())
 
 			// Fast or not, one byte is not waited for in vain.
-			g.wakeup = inBacklog
+			g.expect(inBacklog, time.Now())
 			go func() { _, _ = far.Write([]byte{42}) }()
 			_, err = io.ReadFull(near, got[:1])
 			require.NoError(t, err)
 			require.Equal(t, byte(42), got[0])
+			require.Equal(t, g.near, float64(g.bursts.taken)+g.bursts.rate > 0, "it came in a burst")
 		})
 	}
 }
@@ -100,15 +103,16 @@ func TestGatherGivesUp(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			near, far, g := connected(t, kind)
+			g.readInBursts(time.Hour)
 			one := make([]byte, 1)
 
 			for _, wakeup := range []wakeup{atOnce, whenFast, inBacklog} {
-				g.wakeup = wakeup
+				g.expect(wakeup, time.Now())
 				require.NoError(t, near.SetReadDeadline(time.Now()))
 				_, err := near.Read(one)
 				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 
-				g.wakeup = wakeup
+				g.expect(wakeup, time.Now())
 				require.NoError(t, near.SetReadDeadline(time.Now().Add(time.Hour)))
 				go func() { _ = near.SetReadDeadline(time.Unix(1, 0)) }()
 				_, err = near.Read(one)
