@@ -2,25 +2,28 @@ package relay
 
 import (
 	"errors"
+	"net"
 	"os"
 	"time"
 )
 
-// bursts decides how much of a backlog is read when from a near server, so that the
-// server sends it in full segments.
+// bursts decides when a turn begins to read a backlog from a server on this host, and how
+// much it reads, so that the server sends in full segments.
 //
 // Postgres hands each message to its socket by itself, and has TCP delay none. While the
 // reader's window is open each is sent as a segment of its own, which costs the server
 // nearly half as much as making the row. While the window is shut, messages join in the
 // server's send buffer for next to nothing, and leave it in full segments once there is
 // room. So the reader has a small buffer and lets it run full. After a pause it takes its
-// turn: some reads, each of which lets in the next full segments. It leaves the server
-// what that makes in one pause: had it taken all, the window would be open, and the next
-// messages would come one by one until it is shut again.
+// turn: some reads, each of which lets in the next full segments. But for a last read that
+// is a buffer too much, it leaves the server what that makes in one pause: had it taken
+// all, the window would be open, and the next messages would come one by one until it is
+// shut again.
 //
 // How fast the server makes them shows when the reader has taken all, so that nothing is
 // on its way: by what was read since it last had. So one turn in a few takes all, and
-// another does when the server was slower than believed.
+// another does when the server was slower than believed. A server that makes less than
+// fills the buffer in a pause is read every pause, and nothing is gained or lost.
 //
 // It has no clock and no connection; one goroutine at a time may use it.
 type bursts struct {
@@ -29,7 +32,7 @@ type bursts struct {
 	dryAt time.Time // when the reader had taken all
 	taken int       // bytes since then
 	turns int       // begun since then
-	all   int       // which of them takes all, from 1
+	allAt int       // the turn that takes all, counted from 1
 
 	began time.Time // the last turn, or the wait for the first
 	open  bool      // it goes on
@@ -37,27 +40,23 @@ type bursts struct {
 }
 
 const (
-	// burstPause is between turns. What a server makes in two of them has to fit into its
-	// send buffer, which Linux lets grow to 4 MB, or it waits for us.
+	// burstPause is between turns, at least. What a server makes in a few of them has to fit
+	// into its send buffer, which Linux lets grow to 4 MB, or it waits for us.
 	burstPause = 4 * time.Millisecond
 
-	// allWithin is how many turns take all once, at least.
+	// allWithin is how many turns go by at most until one takes all.
 	allWithin = 16
 
 	// burstBuffer is what the reader's system is asked to buffer, in bytes. Linux makes it
 	// twice that. By default no more may be asked for (net.core.rmem_max), and it must be
 	// several of a local connection's segments of 64 kB.
 	burstBuffer = 208 << 10
-
-	// nearby is the longest way to a server and back at which a small buffer holds nothing
-	// up: what a read lets in comes within refilled.
-	nearby = 300 * time.Microsecond
 )
 
-// refilled is what comes at once after a read while the server has more.
+// refilled is what a read lets in at once while the server has more.
 var refilled = wakeup{burstBuffer * 3 / 8, 500 * time.Microsecond}
 
-func newBursts(now time.Time) bursts { return bursts{dryAt: now, began: now, all: 1} }
+func newBursts(now time.Time) bursts { return bursts{dryAt: now, began: now, allAt: 1} }
 
 // begin begins a turn unless one goes on, and tells whether there is one: there is none
 // within a pause, nor within three while the server, as far as known, has no more than it
@@ -71,7 +70,7 @@ func (b *bursts) begin(now time.Time) bool {
 		return false
 	}
 	b.limit = 0
-	if b.turns+1 < b.all && paused < 3*burstPause {
+	if b.turns+1 < b.allAt && paused < 3*burstPause {
 		b.limit = int(b.rate * (now.Sub(b.dryAt) - burstPause).Seconds())
 		if b.limit <= b.taken {
 			return false
@@ -89,79 +88,97 @@ func (b *bursts) took(n int) bool {
 	return b.open
 }
 
-// dry ends the turn because the server has no more. It returns what came since that was
-// so the last time.
+// dry ends the turn because the server has no more, or makes it no faster than it is
+// read. It returns what came in the time since the last such turn.
 //
 // The rate is slow to fall: one that is too high costs a few small segments, one that is
 // too low keeps the server waiting until a turn takes all. While it rises much, every
 // turn takes all.
 func (b *bursts) dry(now time.Time) (bytes int, in time.Duration) {
 	bytes, in = b.taken, now.Sub(b.dryAt)
-	rate, all := float64(bytes)/in.Seconds(), min(2*b.all, allWithin)
+	rate, allAt := float64(bytes)/in.Seconds(), min(2*b.allAt, allWithin)
 	if rate > b.rate*3/2 {
-		all = 1
+		allAt = 1
 	}
-	*b = bursts{rate: max(rate, b.rate*4/5), dryAt: now, all: all, began: now}
+	*b = bursts{rate: max(rate, b.rate*4/5), dryAt: now, allAt: allAt, began: now}
 	return bytes, in
 }
 
-// readInBursts is called before anything was read fast: a window that was offered cannot
-// be taken back, and what comes into it beyond the buffer is dropped, to be sent again
-// after a fifth of a second. Where it cannot be done, or the server is far, nothing
-// changes.
-func (g *gatherer) readInBursts(near time.Duration) {
-	g.near = shrinkBuffer(g.Conn, burstBuffer, near) == nil
+// readInBursts readies for bursts where the server is on this host. Anywhere else a small
+// buffer would bound the speed, and nothing changes.
+//
+// It is called before anything is read: a window that was offered cannot be taken back,
+// and what comes into it beyond the buffer is dropped, to be sent again after a fifth of a
+// second.
+func (g *gatherer) readInBursts() {
+	g.near = onThisHost(g.Conn) && shrinkBuffer(g.Conn, burstBuffer) == nil
+}
+
+// onThisHost tells whether both ends of a TCP connection are here.
+func onThisHost(conn net.Conn) bool {
+	local, isTCP := conn.LocalAddr().(*net.TCPAddr)
+	remote, areTCP := conn.RemoteAddr().(*net.TCPAddr)
+	return isTCP && areTCP && local.IP.Equal(remote.IP)
 }
 
 // fillInBurst reads at least one byte into the empty buffer, and as much of the turn as
 // fits.
 func (g *gatherer) fillInBurst() error {
-	began := time.Now()
-	for !g.bursts.begin(began) {
+	for !g.bursts.begin(time.Now()) {
 		g.pause()
-		began = time.Now()
+		if g.isDue() {
+			return os.ErrDeadlineExceeded
+		}
 	}
 	g.from, g.to = 0, 0
+	var began time.Time
 	for {
 		n, err := g.Conn.Read(g.buf[g.to:])
+		if g.to == 0 {
+			began = time.Now()
+		}
 		g.to += n
 		switch {
 		case n == 0 && g.to == 0:
 			return err
 		case n == 0: // what was read goes first
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				g.failed = err
-			}
+			g.keep(err)
 			return nil
 		case !g.bursts.took(n) || g.to == len(g.buf):
 			return nil
 		}
-		came, err := g.wait(refilled)
+		woken, err := g.wait(refilled)
 		if err != nil {
-			return err
+			g.keep(err)
+			return nil
 		}
-		now := time.Now()
-		if !came && g.isDue(now) {
-			return nil // somebody wants the read to end; the turn goes on with the next
+		if !woken && g.isDue() {
+			return nil // the turn goes on with the next read
 		}
 		// What came for as long as a pause was made meanwhile, and did not wait for us.
-		if !came || now.Sub(began) > burstPause {
+		if now := time.Now(); !woken || now.Sub(began) > burstPause {
 			g.expect(wakeupFor(g.bursts.dry(now)), now)
 			return nil
 		}
 	}
 }
 
-// pause lasts until the window is shut, if the server is to shut it: nothing comes any
-// more. It ends within three burstPauses in any case, so a read is late by that for its
-// deadline.
+// keep has the next read fail as this one did. A deadline has its own next time.
+func (g *gatherer) keep(err error) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		g.failed = err
+	}
+}
+
+// pause lasts until nothing more comes, because the window is shut or the server has no
+// more, or a deadline passes. It is three burstPauses long at most.
 func (g *gatherer) pause() {
 	time.Sleep(burstPause)
 	had := waiting(g.Conn)
 	for range 8 {
 		time.Sleep(burstPause / 4)
 		came := waiting(g.Conn)
-		if came == had || g.isDue(time.Now()) {
+		if came == had || g.isDue() {
 			return
 		}
 		had = came
@@ -169,8 +186,8 @@ func (g *gatherer) pause() {
 }
 
 // isDue tells whether the deadline that was asked for has passed.
-func (g *gatherer) isDue(now time.Time) bool {
+func (g *gatherer) isDue() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !g.until.IsZero() && !now.Before(g.until)
+	return !g.until.IsZero() && !time.Now().Before(g.until)
 }

@@ -14,7 +14,7 @@ import (
 // the number of reads that costs, not the bytes. So the faster bytes come, the more
 // of them a read waits for, and the longer: while they come slowly each is read at
 // once, and only in a backlog do they wait for as long as inBacklog says, or are they
-// taken in [bursts] where the server is near. Where the system cannot wait so (a Unix
+// taken in [bursts] where the server is on this host. Where the system cannot wait so (a Unix
 // socket, another system than Linux) it only reads.
 //
 // As of any net.Conn, any goroutine may read and set a deadline: pgx has a connection
@@ -32,8 +32,8 @@ type gatherer struct {
 	wakeup wakeup    // as bytes came in the last span
 	since  time.Time // when the span began
 	bytes  int       // read in it
-	near   bool      // the server is, and what the system buffers is small
-	bursts bursts    // of a backlog from a near server
+	near   bool      // the server is on this host, and what the system buffers is small
+	bursts bursts    // of a backlog from there
 	failed error     // of the connection, behind what was read
 }
 

@@ -50,11 +50,9 @@ func waitForBytes(conn net.Conn, n int) error {
 }
 
 // shrinkBuffer has the system buffer n bytes of what comes, or twice that, instead of as
-// many as it likes. It does so only where the way to the other end and back is known and
-// at most near: elsewhere it would bound the speed.
-// https://man7.org/linux/man-pages/man7/socket.7.html (SO_RCVBUF),
-// https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_INFO)
-func shrinkBuffer(conn net.Conn, n int, near time.Duration) error {
+// many as it likes.
+// https://man7.org/linux/man-pages/man7/socket.7.html (SO_RCVBUF)
+func shrinkBuffer(conn net.Conn, n int) error {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return errors.ErrUnsupported
@@ -65,14 +63,6 @@ func shrinkBuffer(conn net.Conn, n int, near time.Duration) error {
 	}
 	var failed error
 	err = raw.Control(func(fd uintptr) {
-		var info *unix.TCPInfo
-		if info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); failed != nil {
-			return
-		}
-		if info.Min_rtt == 0 || time.Duration(info.Min_rtt)*time.Microsecond > near {
-			failed = errors.ErrUnsupported
-			return
-		}
 		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, n)
 	})
 	return errors.Join(err, failed)

@@ -44,8 +44,7 @@ func TestGiveUpAfter(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ETIMEDOUT)
 }
 
-// TestShrinkBuffer: what is read of a near server goes through a small buffer, and what is
-// read of a far one, or through no TCP connection, does not.
+// TestShrinkBuffer: the system's buffer is as small as asked for, where there is one.
 func TestShrinkBuffer(t *testing.T) {
 	t.Parallel()
 	_, _, g := connected(t, "tcp")
@@ -57,14 +56,12 @@ func TestShrinkBuffer(t *testing.T) {
 		require.NoError(t, failed)
 		return n
 	}
-	before := size()
 	const small = 20 << 10
-	require.Error(t, shrinkBuffer(g.Conn, small, 0), "it is not so near")
-	require.Equal(t, before, size())
-	require.NoError(t, shrinkBuffer(g.Conn, small, time.Hour))
+	require.NotEqual(t, 2*small, size())
+	require.NoError(t, shrinkBuffer(g.Conn, small))
 	require.Equal(t, 2*small, size())
 
 	_, _, g = connected(t, "pipe")
-	require.ErrorIs(t, shrinkBuffer(g.Conn, small, time.Hour), errors.ErrUnsupported)
+	require.ErrorIs(t, shrinkBuffer(g.Conn, small), errors.ErrUnsupported)
 	require.Zero(t, waiting(g.Conn))
 }

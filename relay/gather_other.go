@@ -12,7 +12,7 @@ import (
 func waitForBytes(net.Conn, int) error { return errors.ErrUnsupported }
 
 // shrinkBuffer is not known here.
-func shrinkBuffer(net.Conn, int, time.Duration) error { return errors.ErrUnsupported }
+func shrinkBuffer(net.Conn, int) error { return errors.ErrUnsupported }
 
 // waiting is not known here.
 func waiting(net.Conn) int { return 0 }

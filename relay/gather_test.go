@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http/httptest"
 	"os"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,8 +63,8 @@ func TestGather(t *testing.T) {
 			t.Parallel()
 			near, far, g := connected(t, kind)
 
-			g.readInBursts(time.Hour)
-			require.Equal(t, kind != "pipe", g.near)
+			g.readInBursts()
+			require.Equal(t, kind != "pipe" && runtime.GOOS == "linux", g.near)
 			g.expect(inBacklog, time.Now())
 			random := rand.New(rand.NewPCG(1, 2))
 			sent := make([]byte, 8<<20)
@@ -85,7 +87,7 @@ func TestGather(t *testing.T) {
 			require.True(t, g.empty())
 
 			// Fast or not, one byte is not waited for in vain.
-			g.expect(inBacklog, time.Now())
+			g.wakeup, g.bursts = inBacklog, newBursts(time.Now())
 			go func() { _, _ = far.Write([]byte{42}) }()
 			_, err = io.ReadFull(near, got[:1])
 			require.NoError(t, err)
@@ -103,7 +105,7 @@ func TestGatherGivesUp(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			near, far, g := connected(t, kind)
-			g.readInBursts(time.Hour)
+			g.readInBursts()
 			one := make([]byte, 1)
 
 			for _, wakeup := range []wakeup{atOnce, whenFast, inBacklog} {
@@ -131,6 +133,50 @@ func TestGatherGivesUp(t *testing.T) {
 		})
 	}
 }
+
+// TestGatherToTheEnd: what came before the end of a connection, or its failure, goes first,
+// and that is told again to whoever asks again.
+func TestGatherToTheEnd(t *testing.T) {
+	t.Parallel()
+	near, far, g := connected(t, "tcp")
+	g.readInBursts()
+	g.expect(inBacklog, time.Now())
+	sent := make([]byte, 2*refilled.bytes)
+	_, err := far.Write(sent)
+	require.NoError(t, err)
+	require.NoError(t, far.Close())
+	got, err := io.ReadAll(near)
+	require.NoError(t, err)
+	require.Len(t, got, len(sent))
+	for range 2 {
+		_, err = near.Read(got)
+		require.ErrorIs(t, err, io.EOF)
+	}
+
+	_, _, g = connected(t, "tcp")
+	require.NoError(t, g.SetReadDeadline(time.Unix(1, 0)))
+	g.keep(os.ErrDeadlineExceeded)
+	require.ErrorIs(t, g.fill(), os.ErrDeadlineExceeded)
+	require.NoError(t, g.failed, "a deadline is asked for anew")
+	g.keep(syscall.ECONNRESET)
+	require.ErrorIs(t, g.fill(), syscall.ECONNRESET)
+	require.ErrorIs(t, g.fill(), syscall.ECONNRESET)
+}
+
+// TestOnThisHost: two ends of one address are on one host.
+func TestOnThisHost(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]bool{"tcp": true, "pipe": false} {
+		_, _, g := connected(t, kind)
+		require.Equal(t, want, onThisHost(g.Conn), kind)
+	}
+	_, _, g := connected(t, "tcp")
+	require.False(t, onThisHost(elsewhere{g.Conn}))
+}
+
+type elsewhere struct{ net.Conn }
+
+func (elsewhere) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)} }
 
 // TestGatherForTwo: what pgx gives up it reads to the end, perhaps beside a read that
 // goes on in the background. Every byte comes once, to one of the two.

@@ -72,7 +72,7 @@ func openStream(ctx context.Context, cfg Config) (*pgconn.PgConn, *gatherer, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect for replication: %w", err)
 	}
-	g.readInBursts(nearby)
+	g.readInBursts()
 	return conn, g, nil
 }
 

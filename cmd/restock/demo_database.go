@@ -84,9 +84,8 @@ func (d *demo) postgresEnded() error {
 	return fmt.Errorf("the local Postgres has ended, its log is %s: start the demo again, with --keep on the same shop", d.pg.LogFile())
 }
 
-// endNoticed is how long after a part's failure the server's end, if that was behind it,
-// is known here: a part hears of it from its connection, at times before the process is
-// reaped.
+// endNoticed is how long the server's end may take to be known here after a part failed of
+// it: a connection breaks before the process is reaped.
 const endNoticed = time.Second
 
 // whyEnded is the server's end in place of the error of the part that noticed it first.
@@ -97,6 +96,8 @@ func (d *demo) whyEnded(err error) error {
 	select {
 	case <-d.pg.Done():
 		return d.postgresEnded()
+	case <-d.inv.Done():
+		return err
 	case <-time.After(endNoticed):
 		return err
 	}
