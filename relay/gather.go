@@ -14,8 +14,8 @@ import (
 // the number of reads that costs, not the bytes. So the faster bytes come, the more
 // of them a read waits for, and the longer: while they come slowly each is read at
 // once, and only in a backlog do they wait for as long as inBacklog says, or are they
-// taken in [bursts] where the server is on this host. Where the system cannot wait so (a Unix
-// socket, another system than Linux) it only reads.
+// taken in [bursts] where the server is on this host. Where the system cannot wait so (a
+// Unix socket, another system than Linux) it only reads.
 //
 // As of any net.Conn, any goroutine may read and set a deadline: pgx has a connection
 // that it gives up read by two at once. empty is for one that reads alone.
