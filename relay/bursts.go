@@ -171,17 +171,23 @@ func (g *gatherer) keep(err error) {
 }
 
 // pause lasts until nothing more comes, because the window is shut or the server has no
-// more, or a deadline passes. It is three burstPauses long at most.
+// more, or somebody asks for another deadline. It is three burstPauses long at most.
 func (g *gatherer) pause() {
-	time.Sleep(burstPause)
-	had := waiting(g.Conn)
-	for range 8 {
-		time.Sleep(burstPause / 4)
+	step := time.NewTimer(burstPause)
+	defer step.Stop()
+	had := -1
+	for range 9 {
+		select {
+		case <-step.C:
+		case <-g.moved:
+			return
+		}
 		came := waiting(g.Conn)
-		if came == had || g.isDue() {
+		if came == had {
 			return
 		}
 		had = came
+		step.Reset(burstPause / 4)
 	}
 }
 

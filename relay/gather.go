@@ -26,7 +26,8 @@ type gatherer struct {
 	from, to int // what is in buf and not taken yet
 
 	mu    sync.Mutex
-	until time.Time // the deadline that was asked for
+	until time.Time     // the deadline that was asked for
+	moved chan struct{} // holds a token when it was asked for anew
 
 	unable bool      // to wait for more than a byte
 	wakeup wakeup    // as bytes came in the last span
@@ -70,7 +71,7 @@ func wakeupFor(bytes int, in time.Duration) wakeup {
 }
 
 func newGatherer(conn net.Conn) *gatherer {
-	return &gatherer{Conn: conn, buf: make([]byte, gatherBuffer)}
+	return &gatherer{Conn: conn, buf: make([]byte, gatherBuffer), moved: make(chan struct{}, 1)}
 }
 
 // Read implements net.Conn.
@@ -156,6 +157,10 @@ func (g *gatherer) SetReadDeadline(t time.Time) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.until = t
+	select {
+	case g.moved <- struct{}{}:
+	default:
+	}
 	return g.Conn.SetReadDeadline(t)
 }
 
