@@ -21,7 +21,7 @@ import (
 // that it gives up read by two at once. empty is for one that reads alone.
 type gatherer struct {
 	net.Conn
-	reading  sync.Mutex // held by a read, guards all but until
+	reading  sync.Mutex // held by a read, guards all but until and moved
 	buf      []byte
 	from, to int // what is in buf and not taken yet
 

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,11 +16,7 @@ import (
 // https://man7.org/linux/man-pages/man7/socket.7.html (SO_RCVLOWAT),
 // https://man7.org/linux/man-pages/man7/tcp.7.html (SIOCINQ)
 func waitForBytes(conn net.Conn, n int) error {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	raw, err := tcp.SyscallConn()
+	raw, err := rawTCP(conn)
 	if err != nil {
 		return err
 	}
@@ -30,19 +27,15 @@ func waitForBytes(conn net.Conn, n int) error {
 			return true
 		}
 		looked = true
-		var waiting int
-		if waiting, failed = unix.IoctlGetInt(int(fd), unix.TIOCINQ); failed != nil || waiting >= n {
+		var came int
+		if came, failed = unix.IoctlGetInt(int(fd), unix.TIOCINQ); failed != nil || came >= n {
 			return true
 		}
 		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 		return failed != nil
 	})
 	// Whoever reads next waits for any byte.
-	reset := raw.Control(func(fd uintptr) {
-		if e := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); e != nil {
-			failed = errors.Join(failed, e)
-		}
-	})
+	reset := setOption(raw, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
 	if err != nil {
 		return err
 	}
@@ -53,27 +46,17 @@ func waitForBytes(conn net.Conn, n int) error {
 // many as it likes.
 // https://man7.org/linux/man-pages/man7/socket.7.html (SO_RCVBUF)
 func shrinkBuffer(conn net.Conn, n int) error {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	raw, err := tcp.SyscallConn()
+	raw, err := rawTCP(conn)
 	if err != nil {
 		return err
 	}
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, n)
-	})
-	return errors.Join(err, failed)
+	return setOption(raw, unix.SOL_SOCKET, unix.SO_RCVBUF, n)
 }
 
 // waiting is how many bytes have come and were not read, as far as the system tells.
 func waiting(conn net.Conn) (n int) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if raw, err := tcp.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-		}
+	if raw, err := rawTCP(conn); err == nil {
+		_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	}
 	return n
 }
@@ -82,17 +65,27 @@ func waiting(conn net.Conn) (n int) {
 // acknowledged for so long. By itself it tries for a quarter of an hour.
 // https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
 func giveUpAfter(conn net.Conn, within time.Duration) error {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
+	raw, err := rawTCP(conn)
+	if errors.Is(err, errors.ErrUnsupported) {
 		return nil // a Unix socket has nothing on its way that could be cut off
 	}
-	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return err
 	}
+	return setOption(raw, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(within.Milliseconds()))
+}
+
+// rawTCP is errors.ErrUnsupported for what is no TCP connection.
+func rawTCP(conn net.Conn) (syscall.RawConn, error) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return tcp.SyscallConn()
+}
+
+func setOption(raw syscall.RawConn, level, option, value int) error {
 	var failed error
-	err = raw.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(within.Milliseconds()))
-	})
+	err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, value) })
 	return errors.Join(err, failed)
 }
