@@ -21,20 +21,25 @@ import (
 // shut again.
 //
 // How fast the server makes them shows when the reader has taken all, so that nothing is
-// on its way: by what was read since it last had. So one turn in a few takes all, and
-// another does when the server was slower than believed. A server that makes less than
-// fills the buffer in a pause is read every pause, and nothing is gained or lost.
+// on its way: by what was read since it last had, but for what first filled the window,
+// one by one. So one turn in a few takes all, and another does when the server was slower
+// than believed. The pause behind such a turn begins when the window is shut again, however
+// long that takes: without it a slow server fills the window in the pause, has nothing
+// join, and stays slow. One that makes less than fills it is read every few pauses, and
+// nothing is gained or lost.
 //
 // It has no clock and no connection; one goroutine at a time may use it.
 type bursts struct {
 	rate float64 // that the server made until dryAt, in bytes a second
 
-	dryAt time.Time // when the reader had taken all
-	taken int       // bytes since then
-	turns int       // begun since then
-	allAt int       // the turn that takes all, counted from 1
+	dryAt  time.Time // when the reader had taken all
+	shutAt time.Time // when the window was shut after that; zero is not yet
+	filled int       // bytes that had come by then
+	taken  int       // bytes since dryAt
+	turns  int       // begun since then
+	allAt  int       // the turn that takes all, counted from 1
 
-	began time.Time // the last turn, or the wait for the first
+	began time.Time // the last turn, or the pause before the first
 	open  bool      // it goes on
 	limit int       // what taken is in its end; 0 is no limit
 }
@@ -71,7 +76,7 @@ func (b *bursts) begin(now time.Time) bool {
 	}
 	b.limit = 0
 	if b.turns+1 < b.allAt && paused < 3*burstPause {
-		b.limit = int(b.rate * (now.Sub(b.dryAt) - burstPause).Seconds())
+		b.limit = b.filled + int(b.rate*(now.Sub(b.rateFrom())-burstPause).Seconds())
 		if b.limit <= b.taken {
 			return false
 		}
@@ -79,6 +84,22 @@ func (b *bursts) begin(now time.Time) bool {
 	b.turns++
 	b.open, b.began = true, now
 	return true
+}
+
+// shut notes that nothing more comes behind n bytes, where nothing was taken since dry: the
+// pause before the first turn begins now.
+func (b *bursts) shut(n int, now time.Time) {
+	if b.shutAt.IsZero() && b.taken == 0 && n > 0 {
+		b.shutAt, b.filled, b.began = now, n, now
+	}
+}
+
+// rateFrom is since when the server has made what the rate is of.
+func (b *bursts) rateFrom() time.Time {
+	if b.shutAt.IsZero() {
+		return b.dryAt
+	}
+	return b.shutAt
 }
 
 // took adds n bytes to what the turn took, and tells whether it goes on.
@@ -96,7 +117,7 @@ func (b *bursts) took(n int) bool {
 // turn takes all.
 func (b *bursts) dry(now time.Time) (bytes int, in time.Duration) {
 	bytes, in = b.taken, now.Sub(b.dryAt)
-	rate, allAt := float64(bytes)/in.Seconds(), min(2*b.allAt, allWithin)
+	rate, allAt := float64(bytes-b.filled)/now.Sub(b.rateFrom()).Seconds(), min(2*b.allAt, allWithin)
 	if rate > b.rate*3/2 {
 		allAt = 1
 	}
@@ -171,12 +192,13 @@ func (g *gatherer) keep(err error) {
 }
 
 // pause lasts until nothing more comes, because the window is shut or the server has no
-// more, or somebody asks for another deadline. It is three burstPauses long at most.
+// more, or somebody asks for another deadline. It is seven burstPauses long at most, in
+// which 16 MB/s fill the window.
 func (g *gatherer) pause() {
 	step := time.NewTimer(burstPause)
 	defer step.Stop()
 	had := -1
-	for range 9 {
+	for range 25 {
 		select {
 		case <-step.C:
 		case <-g.moved:
@@ -184,6 +206,7 @@ func (g *gatherer) pause() {
 		}
 		came := waiting(g.Conn)
 		if came == had {
+			g.bursts.shut(came, time.Now())
 			return
 		}
 		had = came

@@ -87,12 +87,13 @@ func TestGather(t *testing.T) {
 			require.True(t, g.empty())
 
 			// Fast or not, one byte is not waited for in vain.
-			g.wakeup, g.bursts = inBacklog, newBursts(time.Now())
+			before := newBursts(time.Now())
+			g.wakeup, g.bursts = inBacklog, before
 			go func() { _, _ = far.Write([]byte{42}) }()
 			_, err = io.ReadFull(near, got[:1])
 			require.NoError(t, err)
 			require.Equal(t, byte(42), got[0])
-			require.Equal(t, g.near, float64(g.bursts.taken)+g.bursts.rate > 0, "it came in a burst")
+			require.Equal(t, g.near, g.bursts != before, "it came in a burst")
 		})
 	}
 }
@@ -161,6 +162,30 @@ func TestGatherToTheEnd(t *testing.T) {
 	g.keep(syscall.ECONNRESET)
 	require.ErrorIs(t, g.fill(), syscall.ECONNRESET)
 	require.ErrorIs(t, g.fill(), syscall.ECONNRESET)
+}
+
+// TestPauseSeesTheWindowShut: a writer that cannot go on is seen, silence is not taken for it.
+func TestPauseSeesTheWindowShut(t *testing.T) {
+	t.Parallel()
+	_, far, g := connected(t, "tcp")
+	g.readInBursts()
+	if !g.near {
+		t.Skip("this system has no bursts")
+	}
+	g.expect(inBacklog, time.Now())
+	g.pause()
+	require.True(t, g.bursts.shutAt.IsZero(), "there is nothing")
+	wrote := make(chan struct{})
+	go func() {
+		defer close(wrote)
+		_, _ = far.Write(make([]byte, 8<<20)) // more than both ends' buffers hold
+	}()
+	for g.bursts.shutAt.IsZero() {
+		g.pause()
+	}
+	require.Positive(t, g.bursts.filled)
+	require.NoError(t, g.Close())
+	<-wrote
 }
 
 // TestOnThisHost: two ends of one address are on one host.
