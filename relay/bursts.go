@@ -23,21 +23,22 @@ import (
 // How fast the server makes them shows when the reader has taken all, so that nothing is
 // on its way: by what was read since it last had, but for what first filled the window,
 // one by one. So one turn in a few takes all, and another does when the server was slower
-// than believed. The pause behind such a turn begins when the window is shut again, however
-// long that takes: without it a slow server fills the window in the pause, has nothing
-// join, and stays slow. One that makes less than fills it is read every few pauses, and
-// nothing is gained or lost.
+// than believed. The pause behind such a turn begins when the window is seen to be shut:
+// else a slow server fills the window for as long as the pause is, has nothing join, and
+// stays slow. A reader that was busy for a pause by then reads at once. With a server that
+// makes less than fills the window nothing is gained.
 //
 // It has no clock and no connection; one goroutine at a time may use it.
 type bursts struct {
 	rate float64 // that the server made until dryAt, in bytes a second
 
 	dryAt  time.Time // when the reader had taken all
-	shutAt time.Time // when the window was shut after that; zero is not yet
-	filled int       // bytes that had come by then
-	taken  int       // bytes since dryAt
+	taken  int       // bytes since then
 	turns  int       // begun since then
 	allAt  int       // the turn that takes all, counted from 1
+	isShut bool      // the window, before the first of them
+	filled int       // bytes that are not of the rate, which is of those since rateAt
+	rateAt time.Time
 
 	began time.Time // the last turn, or the pause before the first
 	open  bool      // it goes on
@@ -48,6 +49,10 @@ const (
 	// burstPause is between turns, at least. What a server makes in a few of them has to fit
 	// into its send buffer, which Linux lets grow to 4 MB, or it waits for us.
 	burstPause = 4 * time.Millisecond
+
+	// In the first of these 16 MB/s fill the window, the other is for when it is shut.
+	longestFilling = 7 * burstPause
+	longestPause   = 3 * burstPause
 
 	// allWithin is how many turns go by at most until one takes all.
 	allWithin = 16
@@ -61,7 +66,7 @@ const (
 // refilled is what a read lets in at once while the server has more.
 var refilled = wakeup{burstBuffer * 3 / 8, 500 * time.Microsecond}
 
-func newBursts(now time.Time) bursts { return bursts{dryAt: now, began: now, allAt: 1} }
+func newBursts(now time.Time) bursts { return bursts{dryAt: now, rateAt: now, began: now, allAt: 1} }
 
 // begin begins a turn unless one goes on, and tells whether there is one: there is none
 // within a pause, nor within three while the server, as far as known, has no more than it
@@ -75,8 +80,8 @@ func (b *bursts) begin(now time.Time) bool {
 		return false
 	}
 	b.limit = 0
-	if b.turns+1 < b.allAt && paused < 3*burstPause {
-		b.limit = b.filled + int(b.rate*(now.Sub(b.rateFrom())-burstPause).Seconds())
+	if b.turns+1 < b.allAt && paused < longestPause {
+		b.limit = b.filled + int(b.rate*(now.Sub(b.rateAt)-burstPause).Seconds())
 		if b.limit <= b.taken {
 			return false
 		}
@@ -86,20 +91,16 @@ func (b *bursts) begin(now time.Time) bool {
 	return true
 }
 
-// shut notes that nothing more comes behind n bytes, where nothing was taken since dry: the
-// pause before the first turn begins now.
-func (b *bursts) shut(n int, now time.Time) {
-	if b.shutAt.IsZero() && b.taken == 0 && n > 0 {
-		b.shutAt, b.filled, b.began = now, n, now
-	}
-}
+// filling tells whether the window may be open because all was taken.
+func (b *bursts) filling() bool { return !b.isShut && b.taken == 0 }
 
-// rateFrom is since when the server has made what the rate is of.
-func (b *bursts) rateFrom() time.Time {
-	if b.shutAt.IsZero() {
-		return b.dryAt
+// shut notes that the window, which was filling, is shut behind n bytes, which had come at
+// a time, or at an unknown one, which is zero. The pause begins now.
+func (b *bursts) shut(n int, at, now time.Time) {
+	b.isShut, b.began = true, now
+	if !at.IsZero() {
+		b.filled, b.rateAt = n, at
 	}
-	return b.shutAt
 }
 
 // took adds n bytes to what the turn took, and tells whether it goes on.
@@ -117,11 +118,11 @@ func (b *bursts) took(n int) bool {
 // turn takes all.
 func (b *bursts) dry(now time.Time) (bytes int, in time.Duration) {
 	bytes, in = b.taken, now.Sub(b.dryAt)
-	rate, allAt := float64(bytes-b.filled)/now.Sub(b.rateFrom()).Seconds(), min(2*b.allAt, allWithin)
+	rate, allAt := float64(bytes-b.filled)/now.Sub(b.rateAt).Seconds(), min(2*b.allAt, allWithin)
 	if rate > b.rate*3/2 {
 		allAt = 1
 	}
-	*b = bursts{rate: max(rate, b.rate*4/5), dryAt: now, allAt: allAt, began: now}
+	*b = bursts{rate: max(rate, b.rate*4/5), dryAt: now, rateAt: now, allAt: allAt, began: now}
 	return bytes, in
 }
 
@@ -192,26 +193,49 @@ func (g *gatherer) keep(err error) {
 }
 
 // pause lasts until nothing more comes, because the window is shut or the server has no
-// more, or somebody asks for another deadline. It is seven burstPauses long at most, in
-// which 16 MB/s fill the window.
+// more, or somebody asks for another deadline, or it has been long.
 func (g *gatherer) pause() {
+	end := time.Now().Add(longestPause)
+	if g.bursts.filling() {
+		end = time.Now().Add(longestFilling)
+	}
 	step := time.NewTimer(burstPause)
 	defer step.Stop()
-	had := -1
-	for range 25 {
+	var came seen
+	for now := time.Now(); now.Before(end); {
 		select {
 		case <-step.C:
 		case <-g.moved:
 			return
 		}
-		came := waiting(g.Conn)
-		if came == had {
-			g.bursts.shut(came, time.Now())
+		now = time.Now()
+		if came.again(waiting(g.Conn), now) {
+			if came.bytes > 0 && g.bursts.filling() {
+				g.bursts.shut(came.bytes, came.at, now)
+			}
 			return
 		}
-		had = came
 		step.Reset(burstPause / 4)
 	}
+}
+
+// seen is how many bytes wait, and when they were first seen to be as many.
+type seen struct {
+	looks, bytes int
+	at           time.Time // zero where it was at the first look
+}
+
+// again tells whether the last look saw as many.
+func (s *seen) again(bytes int, now time.Time) bool {
+	s.looks++
+	if s.looks > 1 && bytes == s.bytes {
+		return true
+	}
+	s.bytes = bytes
+	if s.looks > 1 {
+		s.at = now
+	}
+	return false
 }
 
 // isDue tells whether the deadline that was asked for has passed.

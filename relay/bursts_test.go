@@ -65,78 +65,123 @@ func TestBurstsWaitForTheWindow(t *testing.T) {
 	b := newBursts(start)
 	at := func(pauses float64) time.Time { return start.Add(time.Duration(pauses * float64(burstPause))) }
 
-	b.shut(0, at(0.5))
-	require.True(t, b.shutAt.IsZero(), "the server had nothing")
-	b.shut(window, at(3))
+	require.True(t, b.filling())
+	b.shut(window, at(2), at(3))
+	require.False(t, b.filling())
 	require.False(t, b.begin(at(3.9)))
-	b.shut(2*window, at(3.9))
-	require.True(t, b.begin(at(4)), "it is shut once")
+	require.True(t, b.begin(at(4)))
 	require.True(t, b.took(window))
-	b.shut(window, at(4))
-	require.True(t, b.took(perPause))
+	require.True(t, b.took(2*perPause))
 	bytes, in := b.dry(at(4))
-	require.Equal(t, window+perPause, bytes)
+	require.Equal(t, window+2*perPause, bytes)
 	require.Equal(t, 4*burstPause, in)
 	require.InDelta(t, perPause/burstPause.Seconds(), b.rate, 1)
 
 	// A turn leaves what is made in a pause, and no more.
 	b.allAt = 2
-	b.shut(window, at(6))
-	require.False(t, b.begin(at(6.9)))
+	require.True(t, b.filling())
+	b.shut(window, at(6), at(6.5))
+	require.False(t, b.begin(at(7.4)))
 	require.True(t, b.begin(at(8)))
 	require.True(t, b.took(window+perPause-1))
+	require.False(t, b.filling())
 	require.False(t, b.took(1))
 
-	// One that began before the window was shut counts from where it was dry.
+	// Where nobody saw it become shut all counts.
 	b.dry(at(9))
-	require.True(t, b.begin(at(12)))
-	require.True(t, b.took(1))
-	b.shut(window, at(12))
-	require.Equal(t, at(9), b.rateFrom())
+	b.shut(window, time.Time{}, at(10))
+	require.False(t, b.begin(at(10.9)))
+	require.True(t, b.begin(at(13)))
+	require.True(t, b.took(4*perPause))
+	b.dry(at(13))
+	require.InDelta(t, perPause/burstPause.Seconds(), b.rate, 1)
+}
+
+// aServer makes bytes for a reader that takes them in bursts: slowly while the window is
+// open, faster once they join behind it.
+type aServer struct {
+	now         time.Time
+	slow, fast  float64 // bytes a second
+	made, taken float64
+	shutAt      time.Time // zero while the window is open
+}
+
+const aWindow = 2 * burstBuffer
+
+// passes lets time pass.
+func (s *aServer) passes(d time.Duration) {
+	const step = burstPause / 16
+	for end := s.now.Add(d); s.now.Before(end); s.now = s.now.Add(step) {
+		if s.shutAt.IsZero() {
+			s.made += s.slow * step.Seconds()
+		} else {
+			s.made += s.fast * step.Seconds()
+		}
+		if s.shutAt.IsZero() && s.made-s.taken >= aWindow {
+			s.shutAt = s.now.Add(step)
+		}
+	}
+}
+
+// pause is the gatherer's.
+func (s *aServer) pause(b *bursts) {
+	end := s.now.Add(longestPause)
+	if b.filling() {
+		end = s.now.Add(longestFilling)
+	}
+	var came seen
+	for step := burstPause; s.now.Before(end); step = burstPause / 4 {
+		s.passes(step)
+		if came.again(min(int(s.made-s.taken), aWindow), s.now) {
+			if b.filling() {
+				b.shut(came.bytes, came.at, s.now)
+			}
+			return
+		}
+	}
 }
 
 // TestBurstsTakeWhatIsMade: however fast the server is and becomes, and however slowly it
-// fills the window, a turn comes soon, and little is left for long: the server's send
-// buffer holds it.
+// fills the window, a turn comes soon, the first behind one that took all has a pause's
+// worth of what joined, and little is left for long: the server's send buffer holds it.
 func TestBurstsTakeWhatIsMade(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		now := time.Now()
-		b := newBursts(now)
-		made, taken := 0.0, 0
+		s := &aServer{now: time.Now()}
+		b := newBursts(s.now)
+		fastest := 0.0
 		for range rapid.IntRange(1, 5).Draw(t, "paces") {
-			filling := float64(rapid.IntRange(16<<20, 100<<20).Draw(t, "filling"))
-			rate := filling * float64(rapid.IntRange(1, 5).Draw(t, "joined"))
+			s.slow = float64(rapid.IntRange(16<<20, 100<<20).Draw(t, "slow"))
+			s.fast = s.slow * float64(rapid.IntRange(1, 5).Draw(t, "times"))
+			fastest = max(fastest, s.fast)
 			turns, most := 0, 0.0
-			for end := now.Add(time.Second); now.Before(end); {
-				longest := 3*burstPause + time.Duration(2*burstBuffer/filling*float64(time.Second)) + burstPause/4
-				for since := now; !b.begin(now); now = now.Add(burstPause / 4) {
-					require.Less(t, now.Sub(since), longest, "no turn")
-					pace := rate
-					if b.taken == 0 && made-float64(taken) < 2*burstBuffer {
-						pace = filling
-					} else {
-						b.shut(2*burstBuffer, now)
-					}
-					made += pace * (burstPause / 4).Seconds()
+			for end := s.now.Add(time.Second); s.now.Before(end); {
+				first := b.taken == 0
+				for since := s.now; !b.begin(s.now); {
+					require.Less(t, s.now.Sub(since), longestFilling+longestPause, "no turn")
+					s.pause(&b)
 				}
 				turns++
+				if first {
+					require.GreaterOrEqual(t, s.now.Sub(s.shutAt), burstPause)
+				}
 				for goesOn := true; goesOn; {
-					n := min(2*burstBuffer, int(made)-taken)
+					n := min(aWindow, int(s.made-s.taken))
 					if n > 0 {
-						taken += n
+						s.taken += float64(n)
 						goesOn = b.took(n)
 					}
 					if goesOn && n < refilled.bytes {
-						b.dry(now)
-						goesOn = false
+						b.dry(s.now)
+						s.shutAt, goesOn = time.Time{}, false
+						require.LessOrEqual(t, b.rate, 1.5*fastest)
 					}
 				}
-				if now.After(end.Add(-time.Second / 4)) { // it has got used to the rate
-					most = max(most, made-float64(taken))
+				if s.now.After(end.Add(-time.Second / 4)) { // it has got used to the rate
+					most = max(most, s.made-s.taken)
 				}
 			}
-			require.LessOrEqual(t, most, 4*rate*burstPause.Seconds()+2*burstBuffer, "%d turns", turns)
+			require.LessOrEqual(t, most, 4*s.fast*burstPause.Seconds()+aWindow, "%d turns", turns)
 		}
 	})
 }
