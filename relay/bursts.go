@@ -94,13 +94,10 @@ func (b *bursts) begin(now time.Time) bool {
 // filling tells whether the window may be open because all was taken.
 func (b *bursts) filling() bool { return !b.isShut && b.taken == 0 }
 
-// shut notes that the window, which was filling, is shut behind n bytes, which had come at
-// a time, or at an unknown one, which is zero. The pause begins now.
+// shut notes that the window, which was filling, is shut behind n bytes, which were first
+// seen at a time. The pause begins now.
 func (b *bursts) shut(n int, at, now time.Time) {
-	b.isShut, b.began = true, now
-	if !at.IsZero() {
-		b.filled, b.rateAt = n, at
-	}
+	b.isShut, b.began, b.filled, b.rateAt = true, now, n, at
 }
 
 // took adds n bytes to what the turn took, and tells whether it goes on.
@@ -113,9 +110,10 @@ func (b *bursts) took(n int) bool {
 // dry ends the turn because the server has no more, or makes it no faster than it is
 // read. It returns what came in the time since the last such turn.
 //
-// The rate is slow to fall: one that is too high costs a few small segments, one that is
-// too low keeps the server waiting until a turn takes all. While it rises much, every
-// turn takes all.
+// The rate may be up to twice too high, by what joined before the window was first seen to
+// be shut. It is slow to fall: one that is too high costs a few small segments, one that is
+// too low keeps the server waiting until a turn takes all. While it rises much, every turn
+// takes all.
 func (b *bursts) dry(now time.Time) (bytes int, in time.Duration) {
 	bytes, in = b.taken, now.Sub(b.dryAt)
 	rate, allAt := float64(bytes-b.filled)/now.Sub(b.rateAt).Seconds(), min(2*b.allAt, allWithin)
@@ -221,20 +219,16 @@ func (g *gatherer) pause() {
 
 // seen is how many bytes wait, and when they were first seen to be as many.
 type seen struct {
-	looks, bytes int
-	at           time.Time // zero where it was at the first look
+	bytes int
+	at    time.Time
 }
 
 // again tells whether the last look saw as many.
 func (s *seen) again(bytes int, now time.Time) bool {
-	s.looks++
-	if s.looks > 1 && bytes == s.bytes {
+	if !s.at.IsZero() && bytes == s.bytes {
 		return true
 	}
-	s.bytes = bytes
-	if s.looks > 1 {
-		s.at = now
-	}
+	s.bytes, s.at = bytes, now
 	return false
 }
 
