@@ -36,9 +36,8 @@ type bursts struct {
 	taken  int       // bytes since then
 	turns  int       // begun since then
 	allAt  int       // the turn that takes all, counted from 1
-	isShut bool      // the window, before the first of them
-	filled int       // bytes that are not of the rate, which is of those since rateAt
-	rateAt time.Time
+	filled int       // bytes that filled the window; 0 where it was not seen to be shut
+	rateAt time.Time // since when the rate is counted, without those
 
 	began time.Time // the last turn, or the pause before the first
 	open  bool      // it goes on
@@ -92,12 +91,22 @@ func (b *bursts) begin(now time.Time) bool {
 }
 
 // filling tells whether the window may be open because all was taken.
-func (b *bursts) filling() bool { return !b.isShut && b.taken == 0 }
+func (b *bursts) filling() bool { return b.filled == 0 && b.taken == 0 }
 
-// shut notes that the window, which was filling, is shut behind n bytes, which were first
-// seen at a time. The pause begins now.
-func (b *bursts) shut(n int, at, now time.Time) {
-	b.isShut, b.began, b.filled, b.rateAt = true, now, n, at
+// longest is how long a pause is at most.
+func (b *bursts) longest() time.Duration {
+	if b.filling() {
+		return longestFilling
+	}
+	return longestPause
+}
+
+// still notes that nothing more comes behind what was seen. Where the window was filling it
+// is shut, and the pause begins now.
+func (b *bursts) still(came seen, now time.Time) {
+	if came.bytes > 0 && b.filling() {
+		b.filled, b.rateAt, b.began = came.bytes, came.at, now
+	}
 }
 
 // took adds n bytes to what the turn took, and tells whether it goes on.
@@ -110,8 +119,8 @@ func (b *bursts) took(n int) bool {
 // dry ends the turn because the server has no more, or makes it no faster than it is
 // read. It returns what came in the time since the last such turn.
 //
-// The rate may be up to twice too high, by what joined before the window was first seen to
-// be shut. It is slow to fall: one that is too high costs a few small segments, one that is
+// The rate may be twice too high, and more on a busy machine, by what joined before the
+// window was first seen to be shut. It is slow to fall: one that is too high costs a few small segments, one that is
 // too low keeps the server waiting until a turn takes all. While it rises much, every turn
 // takes all.
 func (b *bursts) dry(now time.Time) (bytes int, in time.Duration) {
@@ -193,10 +202,7 @@ func (g *gatherer) keep(err error) {
 // pause lasts until nothing more comes, because the window is shut or the server has no
 // more, or somebody asks for another deadline, or it has been long.
 func (g *gatherer) pause() {
-	end := time.Now().Add(longestPause)
-	if g.bursts.filling() {
-		end = time.Now().Add(longestFilling)
-	}
+	end := time.Now().Add(g.bursts.longest())
 	step := time.NewTimer(burstPause)
 	defer step.Stop()
 	var came seen
@@ -208,9 +214,7 @@ func (g *gatherer) pause() {
 		}
 		now = time.Now()
 		if came.again(waiting(g.Conn), now) {
-			if came.bytes > 0 && g.bursts.filling() {
-				g.bursts.shut(came.bytes, came.at, now)
-			}
+			g.bursts.still(came, now)
 			return
 		}
 		step.Reset(burstPause / 4)

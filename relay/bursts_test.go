@@ -66,7 +66,7 @@ func TestBurstsWaitForTheWindow(t *testing.T) {
 	at := func(pauses float64) time.Time { return start.Add(time.Duration(pauses * float64(burstPause))) }
 
 	require.True(t, b.filling())
-	b.shut(window, at(2), at(3))
+	b.still(seen{window, at(2)}, at(3))
 	require.False(t, b.filling())
 	require.False(t, b.begin(at(3.9)))
 	require.True(t, b.begin(at(4)))
@@ -80,7 +80,7 @@ func TestBurstsWaitForTheWindow(t *testing.T) {
 	// A turn leaves what is made in a pause, and no more.
 	b.allAt = 2
 	require.True(t, b.filling())
-	b.shut(window, at(6), at(6.5))
+	b.still(seen{window, at(6)}, at(6.5))
 	require.False(t, b.begin(at(7.4)))
 	require.True(t, b.begin(at(8)))
 	require.True(t, b.took(window+perPause-1))
@@ -116,17 +116,12 @@ func (s *aServer) passes(d time.Duration) {
 
 // pause is the gatherer's.
 func (s *aServer) pause(b *bursts) {
-	end := s.now.Add(longestPause)
-	if b.filling() {
-		end = s.now.Add(longestFilling)
-	}
+	end := s.now.Add(b.longest())
 	var came seen
 	for step := burstPause; s.now.Before(end); step = burstPause / 4 {
 		s.passes(step)
 		if came.again(min(int(s.made-s.taken), aWindow), s.now) {
-			if b.filling() {
-				b.shut(came.bytes, came.at, s.now)
-			}
+			b.still(came, s.now)
 			return
 		}
 	}

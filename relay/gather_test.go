@@ -174,7 +174,7 @@ func TestPauseSeesTheWindowShut(t *testing.T) {
 	}
 	g.expect(inBacklog, time.Now())
 	g.pause()
-	require.False(t, g.bursts.isShut, "there is nothing")
+	require.True(t, g.bursts.filling(), "there is nothing")
 	wrote := make(chan struct{})
 	go func() {
 		defer close(wrote)
@@ -183,7 +183,7 @@ func TestPauseSeesTheWindowShut(t *testing.T) {
 	for range 100 {
 		g.pause()
 	}
-	require.True(t, g.bursts.isShut)
+	require.False(t, g.bursts.filling())
 	require.NoError(t, g.Close())
 	<-wrote
 }
