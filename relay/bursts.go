@@ -186,7 +186,8 @@ func (g *gatherer) fillInBurst() error {
 		}
 		// What came for as long as a pause was made meanwhile, and did not wait for us.
 		if now := time.Now(); !woken || now.Sub(began) > burstPause {
-			g.expect(wakeupFor(g.bursts.dry(now)), now)
+			bytes, in := g.bursts.dry(now)
+			g.expect(wakeupFor(bytes, int(g.messages.Load()), in), now)
 			return nil
 		}
 	}

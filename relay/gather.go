@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,13 +30,14 @@ type gatherer struct {
 	until time.Time     // the deadline that was asked for
 	moved chan struct{} // holds a token when it was asked for anew
 
-	unable bool      // to wait for more than a byte
-	wakeup wakeup    // as bytes came in the last span
-	since  time.Time // when the span began
-	bytes  int       // read in it
-	near   bool      // the server is on this host, and what the system buffers is small
-	bursts bursts    // of a backlog from there
-	failed error     // of the connection, behind what was read
+	unable   bool         // to wait for more than a byte
+	wakeup   wakeup       // as bytes came in the last span
+	since    time.Time    // when the span began
+	bytes    int          // read in it
+	messages atomic.Int64 // in it, as the stream that reads counts them
+	near     bool         // the server is on this host, and what the system buffers is small
+	bursts   bursts       // of a backlog from there
+	failed   error        // of the connection, behind what was read
 }
 
 // gatherBuffer is how much is read at most at once.
@@ -49,21 +51,27 @@ type wakeup struct {
 
 var (
 	atOnce    = wakeup{}
-	whenFast  = wakeup{64 << 10, 2 * time.Millisecond}
+	whenFast  = wakeup{128 << 10, 10 * time.Millisecond}
 	inBacklog = wakeup{gatherBuffer, 20 * time.Millisecond}
 )
 
-// gatherSpan is how long bytes are counted, at least, before it is judged how fast
-// they come.
-const gatherSpan = 2 * time.Millisecond
+// How long bytes and messages are counted, at least, before it is judged how fast they come.
+// A backlog shows soon, and being woken for each of its messages is what slows it; but two
+// events that commit side by side come as fast.
+const (
+	backlogSpan = 2 * time.Millisecond
+	gatherSpan  = 10 * time.Millisecond
+)
 
-// wakeupFor judges by the bytes that came in a time: below 4 MB/s they come slowly,
-// from 16 MB/s (some 20,000 events a second) there is a backlog.
-func wakeupFor(bytes int, in time.Duration) wakeup {
-	switch perSecond := float64(bytes) / in.Seconds(); {
-	case perSecond >= 16<<20:
+// wakeupFor judges by what came in a time. From 16 MB/s (some 20,000 events a second) there
+// is a backlog. Slower bytes may be of a few large events, which wait for nothing; it is
+// messages that wake a reader, and from 3,000 a second (1,000 events that commit alone) they
+// come fast.
+func wakeupFor(bytes, messages int, in time.Duration) wakeup {
+	switch {
+	case float64(bytes) >= 16<<20*in.Seconds():
 		return inBacklog
-	case perSecond >= 4<<20:
+	case float64(messages) >= 3000*in.Seconds():
 		return whenFast
 	default:
 		return atOnce
@@ -139,8 +147,9 @@ func (g *gatherer) wait(w wakeup) (came bool, err error) {
 func (g *gatherer) measure(n int) {
 	g.bytes += n
 	now := time.Now()
-	if in := now.Sub(g.since); in >= gatherSpan {
-		g.expect(wakeupFor(g.bytes, in), now)
+	in := now.Sub(g.since)
+	if w := wakeupFor(g.bytes, int(g.messages.Load()), in); in >= gatherSpan || in >= backlogSpan && w == inBacklog {
+		g.expect(w, now)
 	}
 }
 
@@ -150,6 +159,7 @@ func (g *gatherer) expect(w wakeup, now time.Time) {
 		g.bursts = newBursts(now)
 	}
 	g.wakeup, g.since, g.bytes = w, now, 0
+	g.messages.Store(0)
 }
 
 // SetReadDeadline implements net.Conn.

@@ -12,9 +12,12 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/restock-dev/restock/internal/service"
 )
 
 // connected returns both ends of a connection of the given kind, with a gatherer
@@ -237,19 +240,49 @@ func TestGatherForTwo(t *testing.T) {
 func TestWakeup(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		bytes int
-		in    time.Duration
-		want  wakeup
+		bytes, messages int
+		in              time.Duration
+		want            wakeup
 	}{
-		"nothing":                         {0, time.Second, atOnce},
-		"one event now and then":          {1000, 5 * time.Millisecond, atOnce},
-		"just below fast":                 {4<<20 - 1, time.Second, atOnce},
-		"fast":                            {4 << 20, time.Second, whenFast},
-		"fast, in a short span":           {16 << 10, 2 * time.Millisecond, whenFast},
-		"just below a backlog":            {16<<20 - 1, time.Second, whenFast},
-		"a backlog":                       {16 << 20, time.Second, inBacklog},
-		"a backlog that a read waited on": {gatherBuffer, 10 * time.Millisecond, inBacklog},
+		"nothing":                         {0, 0, time.Second, atOnce},
+		"one event now and then":          {1000, 3, 5 * time.Millisecond, atOnce},
+		"large events":                    {15 << 20, 150, time.Second, atOnce},
+		"just below fast":                 {2 << 20, 2999, time.Second, atOnce},
+		"fast":                            {2 << 20, 3000, time.Second, whenFast},
+		"fast, in a short span":           {24 << 10, 30, gatherSpan, whenFast},
+		"just below a backlog":            {16<<20 - 1, 20_000, time.Second, whenFast},
+		"a backlog":                       {16 << 20, 0, time.Second, inBacklog},
+		"a backlog that a read waited on": {gatherBuffer, 1000, 10 * time.Millisecond, inBacklog},
 	} {
-		require.Equal(t, c.want, wakeupFor(c.bytes, c.in), name)
+		require.Equal(t, c.want, wakeupFor(c.bytes, c.messages, c.in), name)
 	}
+}
+
+// TestMeasure: what comes as fast as a backlog shows after two milliseconds, all else only
+// after ten: two events side by side do not keep the next one waiting.
+func TestMeasure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGatherer(nil)
+		for _, step := range []struct {
+			after           time.Duration
+			bytes, messages int
+			want            wakeup
+		}{
+			{time.Hour, 8 << 10, 10, atOnce},
+			{time.Millisecond, 8 << 10, 10, atOnce},
+			{time.Millisecond, 8 << 10, 10, atOnce},
+			{8 * time.Millisecond, 8 << 10, 10, whenFast},
+			{5 * time.Millisecond, 0, 0, whenFast},
+			{5 * time.Millisecond, 1 << 10, 3, atOnce},
+			{time.Millisecond, 64 << 10, 70, atOnce},
+			{time.Millisecond, 64 << 10, 70, inBacklog},
+			{20 * time.Millisecond, 1 << 10, 3, atOnce},
+		} {
+			require.NoError(t, service.Sleep(t.Context(), step.after))
+			g.messages.Add(int64(step.messages))
+			g.measure(step.bytes)
+			require.Equal(t, step.want, g.wakeup)
+		}
+	})
 }

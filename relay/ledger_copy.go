@@ -11,8 +11,9 @@ import (
 )
 
 // copyFrom is how many rows are worth the round trips that COPY has more than an
-// insert. It writes a quarter less WAL, which the slot would have to pass over.
-const copyFrom = 500
+// insert. It writes a quarter less WAL, in a record for many rows and not for each, which
+// the slot has to pass over.
+const copyFrom = 100
 
 // copy writes the published entries with COPY, and the others along with them.
 func (l *ledger) copy(ctx context.Context, entries, published []*entry) error {

@@ -36,7 +36,7 @@ func published(n int) []*entry {
 // is parked along with them, and however often a write comes again.
 func TestLedgerIsWritten(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{1, copyFrom - 1, copyFrom, 3 * copyFrom} {
+	for _, n := range []int{1, copyFrom - 1, copyFrom, maxRecord} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			l := newTestLedger(t)

@@ -94,7 +94,7 @@ func (p *pipeline) parkHeld(e *entry, g *parkedGroup) {
 		g.parked++
 		p.metrics.parked.Inc()
 	}
-	p.finished = append(p.finished, e)
+	p.toRecord(e)
 }
 
 // unpark takes note of an event that is recorded and that parking has to do with.

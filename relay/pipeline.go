@@ -37,13 +37,14 @@ type pipeline struct {
 	cursor    *cursor
 	throttle  *throttle
 
-	inFlight  int       // batches at the publisher
-	calls     uint64    // batches sent so far
-	finished  []*entry  // waiting for the ledger
-	recording bool      // a write of the ledger is under way
-	recordAt  time.Time // when the next may begin that is worth little
-	published chan batchResult
-	recorded  chan recordResult
+	inFlight   int       // batches at the publisher
+	calls      uint64    // batches sent so far
+	finished   []*entry  // waiting for the ledger
+	unrecorded int       // bytes of memory that they hold
+	recording  bool      // a write of the ledger is under way
+	recordAt   time.Time // when the next may begin that is worth little
+	published  chan batchResult
+	recorded   chan recordResult
 
 	visits   int // questions to the database under way, beside the ledger's
 	visited  chan func()
@@ -403,7 +404,13 @@ func (p *pipeline) done(e *entry) {
 		e.release.standing = going
 	}
 	p.lanes.done(e)
+	p.toRecord(e)
+}
+
+// toRecord has the ledger note what became of e, soon.
+func (p *pipeline) toRecord(e *entry) {
 	p.finished = append(p.finished, e)
+	p.unrecorded += e.memory
 }
 
 // guilty tells whether a rejected call is the event's own fault. A service that
@@ -470,11 +477,12 @@ func identify(line *zerolog.Event, e *entry) *zerolog.Event {
 const (
 	// maxRecord bounds one write of the ledger.
 	maxRecord = 5000
-	// worthRecording is how many entries are written as soon as they are there. Fewer
-	// wait for more, so that writes begin recordEvery apart: each is a commit that the
-	// database waits for, and many rows cost it less than a few at a time.
+	// worthRecording is how many entries are written as soon as they are there, or those
+	// of a fourth of the window, which the reader may be waiting for. Fewer wait for more,
+	// so that writes begin recordEvery apart: each is a commit that the database waits for,
+	// and many rows cost it less than a few at a time.
 	worthRecording = 2000
-	recordEvery    = 20 * time.Millisecond
+	recordEvery    = 50 * time.Millisecond
 )
 
 // record hands what has gathered to the ledger, one write at a time, so that a
@@ -489,6 +497,9 @@ func (p *pipeline) record(ctx context.Context, now time.Time, last bool) {
 	if p.finished = p.finished[n:]; len(p.finished) == 0 {
 		p.finished = nil
 	}
+	for _, e := range entries {
+		p.unrecorded -= e.memory
+	}
 	p.recording = true
 	handOver(entries)
 	go func() { p.recorded <- recordResult{entries, p.ledger.record(ctx, entries)} }()
@@ -496,7 +507,7 @@ func (p *pipeline) record(ctx context.Context, now time.Time, last bool) {
 
 // recordWaits tells whether what there is to write waits for more.
 func (p *pipeline) recordWaits(now time.Time) bool {
-	return len(p.finished) < worthRecording && now.Before(p.recordAt)
+	return len(p.finished) < worthRecording && p.unrecorded < int(p.window.limit)/4 && now.Before(p.recordAt)
 }
 
 // finish moves the cursor past what is durable and gives its memory back.

@@ -60,12 +60,14 @@ func TestRecordsApart(t *testing.T) {
 		in, ended := make(chan []change), make(chan error)
 		go func() { ended <- p.run(t.Context(), in) }()
 		var lsn pglogrepl.LSN
+		memory := 0 // of each event
 		commit := func(events int) {
 			lsn++
 			chunk := []change{{kind: changeBegin, lsn: lsn}}
 			attributes, body := "{}", `{"specversion":"1.0"}`
 			for i := range events {
-				e := &entry{position: Position{lsn, i}, group: schema.NewID().String(), row: loadedRow(&body, nil, &attributes, &body, nil)}
+				e := &entry{position: Position{lsn, i}, group: schema.NewID().String(), row: loadedRow(&body, nil, &attributes, &body, nil), memory: memory}
+				require.True(t, p.window.acquire(memory))
 				chunk = append(chunk, change{kind: changeEvent, entry: e})
 			}
 			in <- append(chunk, change{kind: changeEnd, lsn: lsn})
@@ -94,6 +96,21 @@ func TestRecordsApart(t *testing.T) {
 		require.Len(t, entries, 4, "as many as are worth it wait for nothing")
 		require.Equal(t, at[2], at[3])
 
+		memory = 1<<18 - 1
+		commit(1)
+		entries, _ = w.told()
+		require.Len(t, entries, 4, "too soon")
+		memory = 1
+		commit(1)
+		entries, at = w.told()
+		require.Equal(t, 2, entries[4], "a fourth of the window waits for nothing")
+		require.Equal(t, at[3], at[4])
+
+		memory = 1<<18 - 1
+		commit(1)
+		entries, _ = w.told()
+		require.Len(t, entries, 5, "what is recorded does not count any more")
+		memory = 0
 		commit(1)
 		close(in)
 		require.NoError(t, <-ended)

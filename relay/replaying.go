@@ -92,7 +92,7 @@ func (p *pipeline) feed(r *replay, now time.Time) {
 		r.ready = r.ready[1:]
 		r.inHand++
 		if e.item.elsewhere {
-			p.finished = append(p.finished, e)
+			p.toRecord(e)
 			continue
 		}
 		if why := r.obstacle(e, p.groups.parked[e.group]); why != nil {
@@ -107,7 +107,7 @@ func (p *pipeline) feed(r *replay, now time.Time) {
 func (p *pipeline) failItem(e *entry, why error) {
 	e.parked = why
 	p.metrics.replayFailed.Inc()
-	p.finished = append(p.finished, e)
+	p.toRecord(e)
 }
 
 func (p *pipeline) loadReplay(ctx context.Context, r *replay, now time.Time) {

@@ -206,6 +206,7 @@ func (s *stream) receive(ctx context.Context) error {
 func (s *stream) handle(ctx context.Context, message pgproto3.BackendMessage) error {
 	switch m := message.(type) {
 	case *pgproto3.CopyData:
+		s.gatherer.messages.Add(1)
 		return s.copyData(ctx, m.Data)
 	case *pgproto3.ErrorResponse:
 		return asStale(fmt.Errorf("read the stream: %w", pgconn.ErrorResponseToPgError(m)))
