@@ -24,7 +24,11 @@ type model struct {
 }
 
 func (m *model) decide(w api.Wish) api.Verdict {
-	asked := fmt.Sprint(w.SKUs, w.Quantities)
+	lines := map[string]int{} // in whatever order
+	for i, sku := range w.SKUs {
+		lines[sku] = w.Quantities[i]
+	}
+	asked := fmt.Sprint(lines)
 	if before, ok := m.answered[w.Key]; ok {
 		return api.Verdict{Outcome: map[bool]string{true: "repeated", false: "mismatch"}[before == asked]}
 	}
@@ -104,6 +108,7 @@ func TestBatchIsASequence(t *testing.T) {
 			}
 			other, err := s.db.Begin(s.t.Context())
 			require.NoError(t, err)
+			defer func() { _ = other.Rollback(s.t.Context()) }() // or one that fails would keep the next from a connection
 			m.held = map[string]bool{}
 			for n := range rapid.IntRange(0, 2).Draw(t, "held") {
 				m.held[fmt.Sprint(n)] = true
@@ -133,6 +138,41 @@ func TestBatchIsASequence(t *testing.T) {
 		require.ElementsMatch(t, m.written, one[[]string](s, `SELECT coalesce(array_agg(concat_ws(' ', sku, quantity, remaining_stock)), '{}') FROM all_order_lines`))
 	})
 	t.Logf("%d schedules", turn)
+}
+
+// A batch that waited for a product's row changes it where the other transaction has put it.
+func TestBatchBehindAChange(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"in its page": `UPDATE products SET stock = stock - 4 WHERE sku = 'A'`,
+		"elsewhere":   `UPDATE products SET stock = stock - 4, name = repeat('가', 200) WHERE sku = 'A'`,
+		"twice":       `DO $$ BEGIN UPDATE products SET stock = stock - 1 WHERE sku = 'A'; UPDATE products SET stock = stock - 3 WHERE sku = 'A'; END $$`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			s.exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
+				SELECT sku, 'p', 10, 10, 1, 'f', 'm@x' FROM unnest(ARRAY['A', 'B'] || ARRAY(SELECT 'P' || n FROM generate_series(1, 100) n)) sku`)
+			other, err := s.db.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = other.Exec(t.Context(), change)
+			require.NoError(t, err)
+			var got []api.Verdict
+			together(func() {
+				got, err = s.api.DecideTogether(t.Context(), []api.Wish{
+					{SKUs: []string{"A", "B"}, Quantities: []int{3, 1}}, {SKUs: []string{"A"}, Quantities: []int{2}},
+				})
+			}, func() {
+				s.awaitLockWaiters(1)
+				require.NoError(t, other.Commit(t.Context()))
+			})
+			require.NoError(t, err)
+			require.Equal(t, []int64{3, 9}, got[0].Remaining)
+			require.Equal(t, []int64{1}, got[1].Remaining)
+			require.Equal(t, 1, s.stock("A"))
+			require.Equal(t, 9, s.stock("B"))
+		})
+	}
 }
 
 // While a transaction holds the committer, others gather, and go as one. One that

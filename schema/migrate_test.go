@@ -151,7 +151,7 @@ func TestMigrateBesideACheckout(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit(t.Context()))
 	require.NoError(t, g.Wait())
-	require.Equal(t, []string{"store/00010_checkout_lighter.sql", "store/00011_checkout_alone.sql", "store/00012_safe_path.sql"}, applied)
+	require.Equal(t, []string{"store/00010_checkout_lighter.sql", "store/00011_checkout_alone.sql", "store/00012_safe_path.sql", "store/00013_checkout_in_place.sql"}, applied)
 }
 
 // TestMigrateKeepsTheLargest: a row that was as large as the check allowed stays when the
