@@ -140,22 +140,28 @@ func TestBatchIsASequence(t *testing.T) {
 	t.Logf("%d schedules", turn)
 }
 
-// A batch that waited for a product's row changes it where the other transaction has put it.
+// A batch that waited for a product's row changes it where the other transaction has put it,
+// among few products, which Postgres reads all of, and among many.
 func TestBatchBehindAChange(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]string{
-		"in its page": `UPDATE products SET stock = stock - 4 WHERE sku = 'A'`,
-		"elsewhere":   `UPDATE products SET stock = stock - 4, name = repeat('가', 200) WHERE sku = 'A'`,
-		"twice":       `DO $$ BEGIN UPDATE products SET stock = stock - 1 WHERE sku = 'A'; UPDATE products SET stock = stock - 3 WHERE sku = 'A'; END $$`,
+	for name, c := range map[string]struct {
+		products int
+		change   string
+	}{
+		"in its page": {100, `UPDATE products SET stock = stock - 4 WHERE sku = 'A'`},
+		"elsewhere":   {100, `UPDATE products SET stock = stock - 4, name = repeat('가', 200) WHERE sku = 'A'`},
+		"among many":  {10_000, `UPDATE products SET stock = stock - 4, name = repeat('가', 200) WHERE sku = 'A'`},
+		"twice":       {100, `DO $$ BEGIN UPDATE products SET stock = stock - 1 WHERE sku = 'A'; UPDATE products SET stock = stock - 3 WHERE sku = 'A'; END $$`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newShop(t)
 			s.exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
-				SELECT sku, 'p', 10, 10, 1, 'f', 'm@x' FROM unnest(ARRAY['A', 'B'] || ARRAY(SELECT 'P' || n FROM generate_series(1, 100) n)) sku`)
+				SELECT sku, 'p', 10, 10, 1, 'f', 'm@x' FROM unnest(ARRAY['A', 'B'] || ARRAY(SELECT 'P' || n FROM generate_series(1, $1) n)) sku`, c.products)
+			s.exec(`ANALYZE products`)
 			other, err := s.db.Begin(t.Context())
 			require.NoError(t, err)
-			_, err = other.Exec(t.Context(), change)
+			_, err = other.Exec(t.Context(), c.change)
 			require.NoError(t, err)
 			var got []api.Verdict
 			together(func() {
@@ -173,6 +179,23 @@ func TestBatchBehindAChange(t *testing.T) {
 			require.Equal(t, 9, s.stock("B"))
 		})
 	}
+}
+
+// A batch whose stock was not taken, as by a trigger that somebody made, places no order.
+func TestBatchThatTookNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
+		SELECT sku, 'p', 10, 10, 1, 'f', 'm@x' FROM unnest(ARRAY['A', 'B']) sku`)
+	s.exec(`CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
+	s.exec(`CREATE TRIGGER leave BEFORE UPDATE ON products FOR EACH ROW WHEN (OLD.sku = 'A') EXECUTE FUNCTION leave()`)
+
+	_, err := s.api.DecideTogether(t.Context(), []api.Wish{{SKUs: []string{"A", "B"}, Quantities: []int{1, 1}}})
+	require.ErrorContains(t, err, "the stock of 2 products was to change, of 1 it did")
+	_, err = s.api.DecideTogether(t.Context(), []api.Wish{{SKUs: []string{"A", "B"}, Quantities: []int{11, 1}}, {SKUs: []string{"A", "B"}, Quantities: []int{2, 2}}})
+	require.ErrorContains(t, err, "of 1 it did")
+	require.Equal(t, 10, s.stock("B"))
+	s.requireNothingWritten()
 }
 
 // While a transaction holds the committer, others gather, and go as one. One that

@@ -1,6 +1,7 @@
 -- checkout_batch as before (00007_checkout_batch.sql says what it takes and returns), which
 -- changes the rows that it has locked where they are, and does not look for each in the
--- index a second time. A row that is locked stays where it is.
+-- index a second time. A row that is locked stays where it is; where products had parts or
+-- heirs its place would not tell which of them it is in.
 
 -- +goose Up
 -- +goose StatementBegin
@@ -24,7 +25,9 @@ DECLARE
     have     bigint[];           -- of each product, as the requests are decided
     leftover bigint[];           -- of each product, if every request is granted
     standing uuid[];
+    had      bigint[];           -- of each product, when it was locked
     locked   tid[];              -- of each product, where its row is
+    changed  bigint;             -- products
     is_short boolean[];          -- of each line
     looked   boolean[];          -- for the product's standing replenishment
     stamp    text;               -- how every event's body begins
@@ -83,6 +86,7 @@ BEGIN
         stocks := leftover;
         outcomes := NULL;
     ELSE
+        had := have;
         outcomes := coalesce(outcomes, array_fill(NULL::text, ARRAY[cardinality(p_orders)]));
         faults := array_fill(NULL::integer, ARRAY[cardinality(p_orders)]);
         remaining := array_fill(NULL::bigint, ARRAY[cardinality(p_products)]);
@@ -146,6 +150,11 @@ BEGIN
     IF NOT done THEN
         UPDATE products SET stock = h.stock FROM unnest(locked, have) AS h (spot, stock)
          WHERE products.ctid = h.spot AND products.stock <> h.stock;
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        -- Orders whose stock was not taken would be an oversell.
+        IF changed <> (CASE WHEN sums THEN cardinality(p_skus) ELSE (SELECT count(*) FROM unnest(had, have) AS h (before, after) WHERE before <> after) END) THEN
+            RAISE 'the stock of % products was to change, of % it did', cardinality(p_skus), changed;
+        END IF;
     END IF;
     -- Arrays are taken apart by place: as arguments of a plpgsql function they are kept so
     -- that each place is found at once, and unnest would write each of them to a table.
