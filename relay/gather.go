@@ -12,10 +12,10 @@ import (
 // gatherer is the replication connection, read in few large pieces while messages
 // come fast. Postgres sends each message by itself, three for a row that commits
 // alone, and a reader that is woken by each one slows Postgres down as well: it is
-// the number of reads that costs, not the bytes. So the faster bytes come, the more
-// of them a read waits for, and the longer: while they come slowly each is read at
-// once, and only in a backlog do they wait for as long as inBacklog says, or are they
-// taken in [bursts] where the server is on this host. Where the system cannot wait so (a
+// the number of reads that costs, not the bytes. So the faster they come, the more
+// bytes a read waits for, and the longer: while they come slowly each is read at once,
+// whenFast and inBacklog say how long they wait at most, and a backlog is taken in [bursts]
+// where the server is on this host. Where the system cannot wait so (a
 // Unix socket, another system than Linux) it only reads.
 //
 // As of any net.Conn, any goroutine may read and set a deadline: pgx has a connection

@@ -148,7 +148,7 @@ func (p *pipeline) run(hard context.Context, in <-chan []change) error {
 		if failed == nil || errors.Is(failed, errLockLost) { // then what was published is recorded all the same
 			p.record(hard, now, in == nil)
 		} else {
-			p.finished = nil
+			p.finished, p.unrecorded = nil, 0
 		}
 		if in == nil && p.inFlight == 0 && !p.recording && p.visits == 0 {
 			continue
