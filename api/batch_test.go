@@ -140,6 +140,13 @@ func TestBatchIsASequence(t *testing.T) {
 	t.Logf("%d schedules", turn)
 }
 
+// offer adds products, ten of each.
+func (s *shop) offer(skus ...string) {
+	s.t.Helper()
+	s.exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
+		SELECT sku, 'p', 10, 10, 1, 'f', 'm@x' FROM unnest($1::text[]) sku`, skus)
+}
+
 // A batch that waited for a product's row changes it where the other transaction has put it,
 // among few products, which Postgres reads all of, and among many.
 func TestBatchBehindAChange(t *testing.T) {
@@ -156,8 +163,11 @@ func TestBatchBehindAChange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newShop(t)
-			s.exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
-				SELECT sku, 'p', 10, 10, 1, 'f', 'm@x' FROM unnest(ARRAY['A', 'B'] || ARRAY(SELECT 'P' || n FROM generate_series(1, $1) n)) sku`, c.products)
+			skus := []string{"A", "B"}
+			for n := range c.products {
+				skus = append(skus, fmt.Sprint("P", n))
+			}
+			s.offer(skus...)
 			s.exec(`ANALYZE products`)
 			other, err := s.db.Begin(t.Context())
 			require.NoError(t, err)
@@ -185,8 +195,7 @@ func TestBatchBehindAChange(t *testing.T) {
 func TestBatchThatTookNothing(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
-		SELECT sku, 'p', 10, 10, 1, 'f', 'm@x' FROM unnest(ARRAY['A', 'B']) sku`)
+	s.offer("A", "B")
 	s.exec(`CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
 	s.exec(`CREATE TRIGGER leave BEFORE UPDATE ON products FOR EACH ROW WHEN (OLD.sku = 'A') EXECUTE FUNCTION leave()`)
 

@@ -31,7 +31,7 @@ type gatherer struct {
 	moved chan struct{} // holds a token when it was asked for anew
 
 	unable   bool         // to wait for more than a byte
-	wakeup   wakeup       // as bytes came in the last span
+	wakeup   wakeup       // as they came in the last span
 	since    time.Time    // when the span began
 	bytes    int          // read in it
 	messages atomic.Int64 // in it, as the stream that reads counts them
@@ -67,7 +67,7 @@ const (
 // is a backlog. Slower bytes may be of a few large events, which wait for nothing; it is
 // messages that wake a reader, and from 3,000 a second (1,000 events that commit alone) they
 // come fast.
-func wakeupFor(bytes, messages int, in time.Duration) wakeup {
+func wakeupFor(bytes int, messages int64, in time.Duration) wakeup {
 	switch {
 	case float64(bytes) >= 16<<20*in.Seconds():
 		return inBacklog
@@ -148,7 +148,7 @@ func (g *gatherer) measure(n int) {
 	g.bytes += n
 	now := time.Now()
 	in := now.Sub(g.since)
-	if w := wakeupFor(g.bytes, int(g.messages.Load()), in); in >= gatherSpan || in >= backlogSpan && w == inBacklog {
+	if w := wakeupFor(g.bytes, g.messages.Load(), in); in >= gatherSpan || in >= backlogSpan && w == inBacklog {
 		g.expect(w, now)
 	}
 }

@@ -240,9 +240,10 @@ func TestGatherForTwo(t *testing.T) {
 func TestWakeup(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		bytes, messages int
-		in              time.Duration
-		want            wakeup
+		bytes    int
+		messages int64
+		in       time.Duration
+		want     wakeup
 	}{
 		"nothing":                         {0, 0, time.Second, atOnce},
 		"one event now and then":          {1000, 3, 5 * time.Millisecond, atOnce},
@@ -265,9 +266,10 @@ func TestMeasure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGatherer(nil)
 		for _, step := range []struct {
-			after           time.Duration
-			bytes, messages int
-			want            wakeup
+			after    time.Duration
+			bytes    int
+			messages int64
+			want     wakeup
 		}{
 			{time.Hour, 8 << 10, 10, atOnce},
 			{time.Millisecond, 8 << 10, 10, atOnce},
@@ -280,7 +282,7 @@ func TestMeasure(t *testing.T) {
 			{20 * time.Millisecond, 1 << 10, 3, atOnce},
 		} {
 			require.NoError(t, service.Sleep(t.Context(), step.after))
-			g.messages.Add(int64(step.messages))
+			g.messages.Add(step.messages)
 			g.measure(step.bytes)
 			require.Equal(t, step.want, g.wakeup)
 		}
