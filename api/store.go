@@ -90,6 +90,9 @@ func newPool(ctx context.Context, cfg Config, conns int32, lockTimeout time.Dura
 	// A decision under a lock must see what was committed before it got the lock.
 	set["default_transaction_isolation"] = "read committed"
 	set["plan_cache_mode"] = "force_generic_plan"
+	// A plan is made once. One that reads all of a table because that has ten rows would
+	// do so with a million too, until it is analyzed.
+	set["enable_seqscan"] = "off"
 	set["jit"] = "off"
 	// Prepared before a checkout comes, so that whatever fails in between
 	// fails before the checkout was sent.
