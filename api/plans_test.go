@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -34,11 +35,12 @@ func TestPlansOutliveASmallShop(t *testing.T) {
 			require.Equal(t, http.StatusOK, s.send(http.MethodGet, "/products/"+cream, "").status)
 			require.Equal(t, http.StatusOK, s.send(http.MethodGet, "/products?limit=2", "").status)
 		}
-		for range 3 {
-			everything()
+		everything()
+		var catalogue []string
+		for n := range imported {
+			catalogue = append(catalogue, fmt.Sprint("P", n))
 		}
-		s.exec(`INSERT INTO products (sku, name, stock, initial_stock, reorder_quantity, factory_id, manager_email)
-			SELECT 'P-' || n, 'p', 1, 1, 1, 'f', 'm@example.com' FROM generate_series(1, $1::int) n`, imported)
+		s.offer(catalogue...)
 		everything()
 	})
 	owner, err := pgxpool.New(t.Context(), db.DSN)
