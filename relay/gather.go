@@ -104,7 +104,10 @@ func (g *gatherer) fill() error {
 	if g.failed != nil {
 		return g.failed
 	}
-	if g.wakeup == inBacklog && g.near {
+	if !g.readsInBursts() {
+		g.measure(time.Now())
+	}
+	if g.readsInBursts() {
 		return g.fillInBurst()
 	}
 	if g.wakeup != atOnce && !g.unable {
@@ -117,9 +120,13 @@ func (g *gatherer) fill() error {
 	if n == 0 {
 		return err
 	}
-	g.measure(n)
+	g.bytes += n
 	return nil // an error comes again with the next read
 }
+
+// readsInBursts tells whether what comes is a backlog that is read in bursts, which judge
+// for themselves when it is over.
+func (g *gatherer) readsInBursts() bool { return g.near && g.wakeup == inBacklog }
 
 // wait returns when as many bytes have come as are worth it, or have not come in
 // time.
@@ -143,10 +150,10 @@ func (g *gatherer) wait(w wakeup) (came bool, err error) {
 	return err == nil, g.Conn.SetReadDeadline(g.until)
 }
 
-// measure judges from what came what is to be expected.
-func (g *gatherer) measure(n int) {
-	g.bytes += n
-	now := time.Now()
+// measure judges from what came what is to be expected. It is called before a read and not
+// behind it, when all that was read is taken and its messages are counted: judged by those
+// of the read before, steady traffic would be taken for slow after each read of little.
+func (g *gatherer) measure(now time.Time) {
 	in := now.Sub(g.since)
 	if w := wakeupFor(g.bytes, g.messages.Load(), in); in >= gatherSpan || in >= backlogSpan && w == inBacklog {
 		g.expect(w, now)

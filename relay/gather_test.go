@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -283,8 +284,51 @@ func TestMeasure(t *testing.T) {
 		} {
 			require.NoError(t, service.Sleep(t.Context(), step.after))
 			g.messages.Add(step.messages)
-			g.measure(step.bytes)
+			g.bytes += step.bytes
+			g.measure(time.Now())
 			require.Equal(t, step.want, g.wakeup)
+		}
+	})
+}
+
+// steady is a connection on which messages come one after the other, and a read waits as
+// long as the gatherer has it wait.
+type steady struct {
+	net.Conn
+	g     *gatherer
+	since time.Time
+	read  int
+}
+
+const (
+	steadySize  = 300
+	steadyEvery = time.Second / 15_000 // five times as fast as what is fast
+)
+
+func (s *steady) Read([]byte) (int, error) {
+	if err := service.Sleep(context.Background(), max(s.g.wakeup.wait, steadyEvery)); err != nil {
+		return 0, err
+	}
+	came := int(time.Since(s.since)/steadyEvery) - s.read
+	s.read += came
+	return came * steadySize, nil
+}
+
+// TestSteadyTrafficIsGathered: what comes fast and evenly is taken for fast, and stays so.
+func TestSteadyTrafficIsGathered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGatherer(nil)
+		g.Conn = &steady{g: g, since: time.Now()}
+		g.unable = true // it is the connection that waits
+		piece := make([]byte, gatherBuffer)
+		for began := time.Now(); time.Since(began) < time.Second; {
+			n, err := g.Read(piece)
+			require.NoError(t, err)
+			g.messages.Add(int64(n / steadySize))
+			if time.Since(began) > 3*gatherSpan {
+				require.Equal(t, whenFast, g.wakeup)
+			}
 		}
 	})
 }
