@@ -56,7 +56,7 @@ var parts = []part{{"uniform", uniform}, {"hot", hot}, {"latency", latency}, {"r
 func main() {
 	var o options
 	kong.Parse(&o, kong.Description("Measures POST /checkout beside pgbench running the same work."))
-	if o.Serve != "" || o.Load != "" { // as restock api and load do
+	if o.Serve != "" || o.Relay != "" || o.Load != "" { // as restock api, relay and load do
 		_ = service.SlackenTimers(os.Environ())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -8,11 +8,14 @@ import (
 	"github.com/restock-dev/restock/internal/service"
 )
 
+// slacking are the commands that may gain by it.
+var slacking = []string{"api", "relay", "load"}
+
 // slacken begins the program again with slack timers, where the command that args ask for
 // gains by it. What is wrong with args is said by run.
 func slacken(args, env []string) {
 	// Most commands are soon over, and should not be read twice.
-	if slices.Contains(env, service.Slackened) || !slices.Contains(args, "api") && !slices.Contains(args, "load") {
+	if slices.Contains(env, service.Slackened) || !slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(slacking, arg) }) {
 		return
 	}
 	var c cli
@@ -28,12 +31,11 @@ func slacken(args, env []string) {
 	_ = service.SlackenTimers(env) // it works without, and nobody could mend it
 }
 
-// slackens tells whether a command gains by timers that may be late. A relay does not: it
-// reads a megabyte at once, and the processor that such a read keeps is wanted by the rest
-// of it. An open loop would send its checkouts late.
+// slackens tells whether a command gains by timers that may be late. An open loop would
+// send its checkouts late.
 func (c *cli) slackens(command string) bool {
 	switch name, _, _ := strings.Cut(command, " "); name {
-	case "api":
+	case "api", "relay":
 		return true
 	case "load":
 		return c.Load.Rate == nil
