@@ -33,6 +33,7 @@ type gatherer struct {
 	unable   bool         // to wait for more than a byte
 	wakeup   wakeup       // as they came in the last span
 	since    time.Time    // when the span began
+	readAt   time.Time    // the last read in it, zero where that is judged
 	bytes    int          // read in it
 	messages atomic.Int64 // in it, as the stream that reads counts them
 	near     bool         // the server is on this host, and what the system buffers is small
@@ -104,10 +105,10 @@ func (g *gatherer) fill() error {
 	if g.failed != nil {
 		return g.failed
 	}
-	if !g.readsInBursts() {
-		g.measure(time.Now())
+	if !g.readAt.IsZero() {
+		g.measure()
 	}
-	if g.readsInBursts() {
+	if g.wakeup == inBacklog && g.near {
 		return g.fillInBurst()
 	}
 	if g.wakeup != atOnce && !g.unable {
@@ -121,12 +122,9 @@ func (g *gatherer) fill() error {
 		return err
 	}
 	g.bytes += n
+	g.readAt = time.Now()
 	return nil // an error comes again with the next read
 }
-
-// readsInBursts tells whether what comes is a backlog that is read in bursts, which judge
-// for themselves when it is over.
-func (g *gatherer) readsInBursts() bool { return g.near && g.wakeup == inBacklog }
 
 // wait returns when as many bytes have come as are worth it, or have not come in
 // time.
@@ -150,14 +148,15 @@ func (g *gatherer) wait(w wakeup) (came bool, err error) {
 	return err == nil, g.Conn.SetReadDeadline(g.until)
 }
 
-// measure judges from what came what is to be expected. It is called before a read and not
-// behind it, when all that was read is taken and its messages are counted: judged by those
-// of the read before, steady traffic would be taken for slow after each read of little.
-func (g *gatherer) measure(now time.Time) {
-	in := now.Sub(g.since)
+// measure judges what is to be expected from what came until the last read. It is called
+// before the next one, when the messages of the last are counted. Judged without them,
+// steady traffic would be taken for slow behind each read of little.
+func (g *gatherer) measure() {
+	in := g.readAt.Sub(g.since)
 	if w := wakeupFor(g.bytes, g.messages.Load(), in); in >= gatherSpan || in >= backlogSpan && w == inBacklog {
-		g.expect(w, now)
+		g.expect(w, g.readAt)
 	}
+	g.readAt = time.Time{}
 }
 
 // expect readies for bytes that come so from now on.

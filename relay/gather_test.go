@@ -285,14 +285,15 @@ func TestMeasure(t *testing.T) {
 			require.NoError(t, service.Sleep(t.Context(), step.after))
 			g.messages.Add(step.messages)
 			g.bytes += step.bytes
-			g.measure(time.Now())
+			g.readAt = time.Now()
+			g.measure()
 			require.Equal(t, step.want, g.wakeup)
 		}
 	})
 }
 
 // steady is a connection on which messages come one after the other, and a read waits as
-// long as the gatherer has it wait.
+// the gatherer would have it wait.
 type steady struct {
 	net.Conn
 	g     *gatherer
@@ -301,12 +302,14 @@ type steady struct {
 }
 
 const (
-	steadySize  = 300
-	steadyEvery = time.Second / 15_000 // five times as fast as what is fast
+	steadySize  = 600
+	steadyEvery = time.Second / 15_000 // five times as fast as what is fast, half as fast as a backlog
 )
 
 func (s *steady) Read([]byte) (int, error) {
-	if err := service.Sleep(context.Background(), max(s.g.wakeup.wait, steadyEvery)); err != nil {
+	w := s.g.wakeup
+	worth := time.Duration(s.read+max(1, w.bytes/steadySize)) * steadyEvery
+	if err := service.Sleep(context.Background(), max(steadyEvery, min(w.wait, worth-time.Since(s.since)))); err != nil {
 		return 0, err
 	}
 	came := int(time.Since(s.since)/steadyEvery) - s.read
@@ -314,21 +317,30 @@ func (s *steady) Read([]byte) (int, error) {
 	return came * steadySize, nil
 }
 
-// TestSteadyTrafficIsGathered: what comes fast and evenly is taken for fast, and stays so.
+// TestSteadyTrafficIsGathered: what comes fast and evenly is taken for fast, and stays so,
+// also where each tenth read takes long to be taken.
 func TestSteadyTrafficIsGathered(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGatherer(nil)
-		g.Conn = &steady{g: g, since: time.Now()}
-		g.unable = true // it is the connection that waits
-		piece := make([]byte, gatherBuffer)
-		for began := time.Now(); time.Since(began) < time.Second; {
-			n, err := g.Read(piece)
-			require.NoError(t, err)
-			g.messages.Add(int64(n / steadySize))
-			if time.Since(began) > 3*gatherSpan {
-				require.Equal(t, whenFast, g.wakeup)
-			}
-		}
-	})
+	for name, handling := range map[string]time.Duration{"in no time": 0, "slowly at times": 2 * gatherSpan} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGatherer(nil)
+				g.Conn = &steady{g: g, since: time.Now()}
+				g.unable = true // it is the connection that waits
+				piece := make([]byte, gatherBuffer)
+				for reads := range 500 {
+					n, err := g.Read(piece)
+					require.NoError(t, err)
+					g.messages.Add(int64(n / steadySize))
+					if reads >= 300 { // 20 ms, one by one
+						require.Equal(t, whenFast, g.wakeup, reads)
+					}
+					if reads%10 == 9 {
+						require.NoError(t, service.Sleep(t.Context(), handling))
+					}
+				}
+			})
+		})
+	}
 }
