@@ -8,14 +8,14 @@ import (
 	"github.com/restock-dev/restock/internal/service"
 )
 
-// slacking are the commands that may gain by it.
-var slacking = []string{"api", "relay", "load"}
+// slackable are the commands that may gain by slack timers.
+var slackable = []string{"api", "relay", "load"}
 
 // slacken begins the program again with slack timers, where the command that args ask for
 // gains by it. What is wrong with args is said by run.
 func slacken(args, env []string) {
 	// Most commands are soon over, and should not be read twice.
-	if slices.Contains(env, service.Slackened) || !slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(slacking, arg) }) {
+	if slices.Contains(env, service.Slackened) || !slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(slackable, arg) }) {
 		return
 	}
 	var c cli

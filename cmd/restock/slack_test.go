@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,6 +34,9 @@ func TestWhatSlackens(t *testing.T) {
 		kctx, err := parser.Parse(strings.Fields(args))
 		require.NoError(t, err, args)
 		require.Equal(t, want, c.slackens(kctx.Command()), args)
+		if want {
+			require.True(t, slices.ContainsFunc(kctx.Args, func(arg string) bool { return slices.Contains(slackable, arg) }), args)
+		}
 	}
 }
 

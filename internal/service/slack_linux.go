@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// timerSlack is how late a timer may be: less than anybody waits here, and long
-	// beside what Go's runtime asks for.
+	// timerSlack is how late a timer may be: little beside what anybody waits for here, and
+	// long beside what Go's runtime asks for.
 	timerSlack = time.Millisecond
 	// defaultSlack is the kernel's own.
 	defaultSlack = 50 * time.Microsecond
