@@ -36,7 +36,7 @@ image: ## Build the container image with buildah or docker
 .PHONY: test
 test: ## Run all tests with the race detector; installs what they need if it can
 	@bash .ci/setup
-	$(SCRATCH) CGO_ENABLED=1 go test -race -parallel 3 -timeout 25m ./...
+	$(SCRATCH) CGO_ENABLED=1 go test -race -parallel 3 -timeout 14m ./...
 
 .PHONY: lint
 # Compiled as the image is, which then costs little more than to link it.
