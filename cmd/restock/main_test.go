@@ -16,6 +16,9 @@ var binary string
 
 const asProgram = "RESTOCK_TEST_AS_PROGRAM"
 
+// slackened names the variable that has a program begin once.
+var slackened, once, _ = strings.Cut(service.Slackened, "=")
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
@@ -25,8 +28,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	// Programs under test begin once, since with the race detector that takes half a second.
-	name, value, _ := strings.Cut(service.Slackened, "=")
-	if err := errors.Join(os.Setenv(asProgram, "yes"), os.Setenv(name, value)); err != nil {
+	if err := errors.Join(os.Setenv(asProgram, "yes"), os.Setenv(slackened, once)); err != nil {
 		panic(err)
 	}
 	os.Exit(pgtest.Main(m))

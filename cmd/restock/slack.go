@@ -8,14 +8,11 @@ import (
 	"github.com/restock-dev/restock/internal/service"
 )
 
-// slackable are the commands that may gain by slack timers.
-var slackable = []string{"api", "relay", "load"}
-
 // slacken begins the program again with slack timers, where the command that args ask for
 // gains by it. What is wrong with args is said by run.
 func slacken(args, env []string) {
 	// Most commands are soon over, and should not be read twice.
-	if slices.Contains(env, service.Slackened) || !slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(slackable, arg) }) {
+	if slices.Contains(env, service.Slackened) || !maySlacken(args) {
 		return
 	}
 	var c cli
@@ -29,6 +26,11 @@ func slacken(args, env []string) {
 		return
 	}
 	_ = service.SlackenTimers(env) // it works without, and nobody could mend it
+}
+
+// maySlacken tells whether args are worth to be read for it.
+func maySlacken(args []string) bool {
+	return slices.Contains(args, "api") || slices.Contains(args, "relay") || slices.Contains(args, "load")
 }
 
 // slackens tells whether a command gains by timers that may be late. An open loop would

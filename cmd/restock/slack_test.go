@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,20 +34,20 @@ func TestWhatSlackens(t *testing.T) {
 		require.NoError(t, err, args)
 		require.Equal(t, want, c.slackens(kctx.Command()), args)
 		if want {
-			require.True(t, slices.ContainsFunc(kctx.Args, func(arg string) bool { return slices.Contains(slackable, arg) }), args)
+			require.True(t, maySlacken(kctx.Args), args)
 		}
 	}
 }
 
 func TestAPISlackens(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no timer slack")
 	}
 	db, _ := newDatabase(t, store)
-	name, _, _ := strings.Cut(service.Slackened, "=")
-	t.Setenv(name, "")
-	api := launch(t, []string{"RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleAPI, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "error")
-	factory := launch(t, nil, "factory", "--addr", "127.0.0.1:0")
+	again := slackened + "="
+	api := launch(t, []string{again, "RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleAPI, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "error")
+	factory := launch(t, []string{again}, "factory", "--addr", "127.0.0.1:0")
 	require.True(t, hasBegunAgain(t, api))
 	require.False(t, hasBegunAgain(t, factory))
 }
