@@ -174,6 +174,8 @@ func TestLockedProduct(t *testing.T) {
 func TestNotTaken(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, func(c *api.Config) { c.AcquireTimeout, c.StatementTimeout = 300*time.Millisecond, 4*time.Second })
+	// To connect takes a busy machine longer than a checkout waits here.
+	require.EqualValues(t, http.StatusNotFound, s.buy("nothing", 1).status)
 	s.failing("orders", `PERFORM pg_sleep(60)`, 1)
 	first := make(chan answer, 1)
 	go func() { first <- s.buy(donut, 1) }()
