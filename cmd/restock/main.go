@@ -91,15 +91,33 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, er
 		kong.Name("restock"),
 		kong.Description("An outbox pipeline for a shop: checkout, relay, consumers. Flags may be given as environment variables too; each flag names its own."),
 		kong.Writers(stdout, stderr),
-		kong.Vars{
+		named(map[string]string{
 			"datadir": localpg.DefaultDir(), "consumers": strings.Join(consumerNames(), ","), "drills": strings.Join(drillNames(), ","),
 			"vipthreshold": strconv.Itoa(schema.DefaultVIPThreshold),
 			"replayrate":   strconv.Itoa(ops.DefaultRate), "replaysample": strconv.Itoa(ops.DefaultSample),
 			"page": strconv.Itoa(ops.DefaultPage), "maxpage": strconv.Itoa(ops.MaxPage),
-		},
+		}),
 		kong.Exit(exit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 	)
+}
+
+// named puts values where the flags' tags have their names, as ${name}. As kong's own variables
+// each would be searched for the others once for each flag, which is half of a program's start.
+func named(values map[string]string) kong.Option {
+	var pairs []string
+	for name, value := range values {
+		pairs = append(pairs, "${"+name+"}", value)
+	}
+	names := strings.NewReplacer(pairs...)
+	return kong.PostBuild(func(k *kong.Kong) error {
+		return kong.Visit(k.Model.Node, func(part kong.Visitable, next kong.Next) error {
+			if value, ok := part.(*kong.Value); ok {
+				value.Default, value.Enum, value.Help = names.Replace(value.Default), names.Replace(value.Enum), names.Replace(value.Help)
+			}
+			return next(nil)
+		})
+	})
 }
 
 // invocation is what every command runs with.
