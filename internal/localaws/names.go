@@ -12,16 +12,30 @@ import (
 // accountID is the account that everything here belongs to.
 const accountID = "000000000000"
 
-var (
-	queueNamePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,75}\.fifo$|^[A-Za-z0-9_-]{1,80}$`)
-	topicNamePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,251}\.fifo$|^[A-Za-z0-9_-]{1,256}$`)
-	batchIDPattern   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
-	numberPattern    = regexp.MustCompile(`^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$`)
+const (
+	mostQueueName = 80
+	mostTopicName = 256
 )
+
+var numberPattern = regexp.MustCompile(`^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$`)
 
 const idPunctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
-func isFIFO(name string) bool { return strings.HasSuffix(name, ".fifo") }
+const fifoSuffix = ".fifo"
+
+func isFIFO(name string) bool { return strings.HasSuffix(name, fifoSuffix) }
+
+// isName tells whether a queue or a topic may have this name, of at most that many characters with the suffix.
+func isName(name string, most int) bool {
+	return len(name) <= most && isWord(strings.TrimSuffix(name, fifoSuffix))
+}
+
+// isBatchID tells whether an entry of a batch may have this id.
+func isBatchID(id string) bool { return len(id) <= 80 && isWord(id) }
+
+func isWord(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isAlphanumeric(r) && r != '_' && r != '-' })
+}
 
 // isFIFOID tells whether s may be a message group id or a deduplication id.
 func isFIFOID(s string) bool {

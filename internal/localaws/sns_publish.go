@@ -203,7 +203,7 @@ func (t *topic) checkBatch(pubs []publication) error {
 	seen, total := make(map[string]bool, len(pubs)), 0
 	for i := range pubs {
 		p := &pubs[i]
-		if !batchIDPattern.MatchString(p.entryID) {
+		if !isBatchID(p.entryID) {
 			return refuse("InvalidBatchEntryId", "The Id of a batch entry in a batch request doesn't abide by the specification.")
 		}
 		if seen[p.entryID] {

@@ -49,7 +49,7 @@ func (s *Server) lockedTopic(arn string) (*topic, error) {
 
 func (s *Server) createTopic(_ *call, f *form) (formReply, error) {
 	name := f.get("Name")
-	if !topicNamePattern.MatchString(name) {
+	if !isName(name, mostTopicName) {
 		return nil, invalidParameter("Topic Name")
 	}
 	asked, err := f.at("Attributes", "entry").textMap("key", "value")

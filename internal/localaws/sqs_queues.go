@@ -36,7 +36,7 @@ func (s *Server) queueByARN(arn string) *queue {
 }
 
 func (s *Server) createQueue(_ *call, in *createQueueInput) (*queueURLOutput, error) {
-	if !queueNamePattern.MatchString(in.QueueName) {
+	if !isName(in.QueueName, mostQueueName) {
 		return nil, invalidParameterValue("Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length")
 	}
 	fifo := isFIFO(in.QueueName)

@@ -159,7 +159,7 @@ func checkSQSBatch[E any](entries []E, id func(E) string) error {
 	}
 	seen := make(map[string]bool, len(entries))
 	for _, e := range entries {
-		if !batchIDPattern.MatchString(id(e)) {
+		if !isBatchID(id(e)) {
 			return sqsError("InvalidBatchEntryId", "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be at most 80 letters long.")
 		}
 		if seen[id(e)] {
