@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/awshttp"
@@ -66,6 +67,14 @@ func (l *log) tail() string {
 	return text[max(0, len(text)-4000):]
 }
 
+// race is what the race detector said; a process that is killed has no exit code that tells of it.
+func (l *log) race() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, report, _ := strings.Cut(l.buf.String(), "WARNING: DATA RACE")
+	return report[:min(4000, len(report))]
+}
+
 // launch starts a part and waits until it has printed its endpoint.
 func launch(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
@@ -73,6 +82,7 @@ func launch(t testing.TB, env []string, args ...string) *process {
 	p.start()
 	t.Cleanup(func() {
 		p.kill()
+		assert.Empty(t, p.log.race(), "%v", args)
 		if t.Failed() {
 			t.Logf("%s printed:\n%s", strings.Join(args, " "), p.log.tail())
 		}
