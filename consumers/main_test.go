@@ -176,7 +176,7 @@ func scan[T any](w *world, sql string, args ...any) T {
 // eventually waits for a state that nothing signals.
 func (w *world) eventually(what string, done func() bool) {
 	w.Helper()
-	require.Eventually(w, done, patience, 2*time.Millisecond, what)
+	require.Eventually(w, done, patience, 10*time.Millisecond, what)
 }
 
 // request opens a replenishment as a failing checkout does and publishes its

@@ -249,7 +249,7 @@ func (o *outbox) count(sql string, args ...any) int {
 // eventually waits until something that must happen has.
 func (o *outbox) eventually(what string, happened func() bool) {
 	o.t.Helper()
-	require.Eventually(o.t, happened, patience, 2*time.Millisecond, what)
+	require.Eventually(o.t, happened, patience, 10*time.Millisecond, what)
 }
 
 // settled waits until every outbox row is in the ledger.

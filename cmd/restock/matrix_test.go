@@ -211,5 +211,5 @@ func (v *victim) state() (state string) {
 
 func (v *victim) eventually(what string, happened func() bool) {
 	v.Helper()
-	require.Eventually(v, happened, patience, 2*time.Millisecond, what)
+	require.Eventually(v, happened, patience, 10*time.Millisecond, what)
 }

@@ -57,7 +57,7 @@ func (w *parkedWorld) count(sql string, args ...any) (n int) {
 
 func (w *parkedWorld) eventually(what string, happened func() bool) {
 	w.Helper()
-	require.Eventually(w, happened, patience, 2*time.Millisecond, what)
+	require.Eventually(w, happened, patience, 10*time.Millisecond, what)
 }
 
 // commit adds n events of a group, each in a transaction of its own.

@@ -290,7 +290,7 @@ func (s *stack) count(sql string, args ...any) int {
 
 func (s *stack) eventually(what string, happened func() bool) {
 	s.t.Helper()
-	require.Eventually(s.t, happened, patience, 2*time.Millisecond, what)
+	require.Eventually(s.t, happened, patience, 10*time.Millisecond, what)
 }
 
 // productions is what the factory was asked for, of one product.
