@@ -43,7 +43,7 @@ func (p part) known(t *testing.T, name string) {
 // line itself is wrong.
 func environmentOf(t *testing.T, args []string) (names []string) {
 	t.Helper()
-	parser, err := newParser(&cli{}, io.Discard, io.Discard, func(int) {})
+	parser, err := newParser(&cli{}, nil, io.Discard, io.Discard, func(int) {})
 	require.NoError(t, err)
 	kctx, err := kong.Trace(parser, args)
 	require.NoError(t, err)

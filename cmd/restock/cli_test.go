@@ -269,6 +269,33 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestHelpOfOneCommand: a command's help is the same where the others were left out, which they
+// are for each that can be named.
+func TestHelpOfOneCommand(t *testing.T) {
+	t.Parallel()
+	help := func(of, args []string) string {
+		var out bytes.Buffer
+		parser, err := newParser(&cli{}, of, &out, &out, func(int) {})
+		require.NoError(t, err)
+		_, _ = parser.Parse(append(args, "-h")) // goes on behind the exit that is none
+		return out.String()
+	}
+	whole, err := newParser(&cli{}, nil, io.Discard, io.Discard, func(int) {})
+	require.NoError(t, err)
+	for _, command := range whole.Model.Children {
+		one, err := newParser(&cli{}, []string{command.Name}, io.Discard, io.Discard, func(int) {})
+		require.NoError(t, err)
+		require.Len(t, one.Model.Children, 1, command.Name)
+		args := []string{command.Name}
+		text := help(nil, args)
+		require.Contains(t, text, "Usage: restock "+command.Name)
+		require.Equal(t, text, help(args, args))
+	}
+	require.Empty(t, others(nil))
+	require.Empty(t, others([]string{"--log-level", "debug", "version"}))
+	require.Empty(t, others([]string{"fly"}))
+}
+
 // TestMigrateFromNothing: owners' databases, migrated, are ones that every part
 // works on; migrated again, one or both, nothing is done.
 func TestMigrateFromNothing(t *testing.T) {

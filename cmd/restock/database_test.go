@@ -78,7 +78,7 @@ func TestPasswordsByVariable(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	var c cli
-	parser, err := newParser(&c, nil, nil, func(int) {})
+	parser, err := newParser(&c, nil, nil, nil, func(int) {})
 	require.NoError(t, err)
 	_, err = parser.Parse([]string{"maintain"})
 	require.NoError(t, err)

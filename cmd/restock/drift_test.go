@@ -120,7 +120,7 @@ var served = map[string][]string{
 
 func newKnown(t *testing.T) known {
 	t.Helper()
-	parser, err := newParser(&cli{}, io.Discard, io.Discard, func(int) {})
+	parser, err := newParser(&cli{}, nil, io.Discard, io.Discard, func(int) {})
 	require.NoError(t, err)
 	k := known{parser: parser, metrics: map[string]bool{}, served: served}
 	require.NoError(t, kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {

@@ -27,11 +27,8 @@ func TestMain(m *testing.M) {
 	if binary, err = os.Executable(); err != nil {
 		panic(err)
 	}
-	// Programs under test begin once, since with the race detector that takes half a second,
-	// and end at once: it would have each sleep for a second when its work is done.
-	// https://go.dev/doc/articles/race_detector#Options
-	race := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
-	if err := errors.Join(os.Setenv(asProgram, "yes"), os.Setenv(slackened, once), race); err != nil {
+	// Programs under test begin once, since with the race detector that takes half a second.
+	if err := errors.Join(os.Setenv(asProgram, "yes"), os.Setenv(slackened, once)); err != nil {
 		panic(err)
 	}
 	os.Exit(pgtest.Main(m))

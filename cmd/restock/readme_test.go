@@ -25,7 +25,7 @@ func TestReadmesAreAlike(t *testing.T) {
 	for what, pattern := range map[string]string{"links": `\]\(([^)]+)\)`, "variables": `RESTOCK_[A-Z_]+`} {
 		require.Equal(t, distinct(english, pattern), distinct(korean, pattern), what)
 	}
-	parser, err := newParser(&cli{}, io.Discard, io.Discard, func(int) {})
+	parser, err := newParser(&cli{}, nil, io.Discard, io.Discard, func(int) {})
 	require.NoError(t, err)
 	for _, command := range parser.Model.Children {
 		require.Regexp(t, "(restock|cmd/restock) "+command.Name, english, "README.md does not have the command")

@@ -17,7 +17,7 @@ func slacken(args, env []string) {
 	}
 	var c cli
 	wantsHelp := false
-	parser, err := newParser(&c, io.Discard, io.Discard, func(int) { wantsHelp = true })
+	parser, err := newParser(&c, args, io.Discard, io.Discard, func(int) { wantsHelp = true })
 	if err != nil {
 		return
 	}

@@ -28,7 +28,7 @@ func TestWhatSlackens(t *testing.T) {
 		"demo":                                                                       false, // it starts others
 	} {
 		var c cli
-		parser, err := newParser(&c, io.Discard, io.Discard, func(int) {})
+		parser, err := newParser(&c, nil, io.Discard, io.Discard, func(int) {})
 		require.NoError(t, err)
 		kctx, err := parser.Parse(strings.Fields(args))
 		require.NoError(t, err, args)
