@@ -33,7 +33,8 @@ type gatherer struct {
 	unable   bool         // to wait for more than a byte
 	wakeup   wakeup       // as they came in the last span
 	since    time.Time    // when the span began
-	readAt   time.Time    // the last read in it, zero where that is judged
+	readAt   time.Time    // the last read in it, zero when it has been judged
+	tookAll  bool         // that read did, of a backlog
 	bytes    int          // read in it
 	messages atomic.Int64 // in it, as the stream that reads counts them
 	near     bool         // the server is on this host, and what the system buffers is small
@@ -150,13 +151,13 @@ func (g *gatherer) wait(w wakeup) (came bool, err error) {
 
 // measure judges what is to be expected from what came until the last read. It is called
 // before the next one, when the messages of the last are counted. Judged without them,
-// steady traffic would be taken for slow behind each read of little.
+// steady traffic would be taken for slow behind each read of little, and behind a backlog.
 func (g *gatherer) measure() {
 	in := g.readAt.Sub(g.since)
-	if w := wakeupFor(g.bytes, g.messages.Load(), in); in >= gatherSpan || in >= backlogSpan && w == inBacklog {
+	if w := wakeupFor(g.bytes, g.messages.Load(), in); g.tookAll || in >= gatherSpan || in >= backlogSpan && w == inBacklog {
 		g.expect(w, g.readAt)
 	}
-	g.readAt = time.Time{}
+	g.readAt, g.tookAll = time.Time{}, false
 }
 
 // expect readies for bytes that come so from now on.

@@ -92,7 +92,7 @@ func TestGather(t *testing.T) {
 
 			// Fast or not, one byte is not waited for in vain.
 			before := newBursts(time.Now())
-			g.wakeup, g.bursts = inBacklog, before
+			g.wakeup, g.bursts, g.readAt = inBacklog, before, time.Time{} // the last turn is not judged first
 			go func() { _, _ = far.Write([]byte{42}) }()
 			_, err = io.ReadFull(near, got[:1])
 			require.NoError(t, err)
@@ -315,6 +315,28 @@ func (s *steady) Read([]byte) (int, error) {
 	came := int(time.Since(s.since)/steadyEvery) - s.read
 	s.read += came
 	return came * steadySize, nil
+}
+
+// SetReadDeadline is for a burst's wait, which this connection cannot do.
+func (s *steady) SetReadDeadline(time.Time) error { return nil }
+
+// TestBehindABacklog: what comes fast behind a backlog that was taken in bursts is taken for fast.
+func TestBehindABacklog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGatherer(nil)
+		g.Conn, g.near, g.unable = &steady{g: g, since: time.Now()}, true, true
+		g.expect(inBacklog, time.Now())
+		piece := make([]byte, gatherBuffer)
+		for reads := range 100 {
+			n, err := g.Read(piece)
+			require.NoError(t, err)
+			g.messages.Add(int64(n / steadySize))
+			if reads > 0 {
+				require.Equal(t, whenFast, g.wakeup, reads)
+			}
+		}
+	})
 }
 
 // TestSteadyTrafficIsGathered: what comes fast and evenly is taken for fast, and stays so,
