@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 )
 
 const (
-	// timerSlack is how late a timer may be: little beside what anybody waits for here, and
-	// long beside what Go's runtime asks for.
+	// timerSlack is how late a timer may be: little beside what an API waits for, no more than
+	// a relay can bear, and long beside what Go's runtime asks for.
 	timerSlack = time.Millisecond
 	// defaultSlack is the kernel's own.
 	defaultSlack = 50 * time.Microsecond
@@ -54,7 +55,10 @@ func SlackenTimers(env []string) error {
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack.Nanoseconds()), 0, 0, 0); err != nil {
 		return err
 	}
-	err = syscall.Exec(program, os.Args, append(slices.Clone(env), Slackened)) //nolint:gosec // G204: this program
+	// A program reads the first value of a name.
+	name, _, _ := strings.Cut(Slackened, "=")
+	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	err = syscall.Exec(program, os.Args, append(env, Slackened)) //nolint:gosec // G204: this program
 	// It is still here. Go lowers the limit of open files, which it has raised, before it
 	// tries to execute.
 	return errors.Join(fmt.Errorf("begin again as %s: %w", program, err),
