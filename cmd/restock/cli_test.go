@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -269,27 +271,33 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestHelpOfOneCommand: a command's help is the same where the others were left out, which they
-// are for each that can be named.
+// TestHelpOfOneCommand: a command's help, and what is said of a wrong flag or word, are the same
+// where the others were left out, which they are for each that can be named.
 func TestHelpOfOneCommand(t *testing.T) {
 	t.Parallel()
-	help := func(of, args []string) string {
+	answers := func(of ...string) (*kong.Kong, func(args ...string) string) {
 		var out bytes.Buffer
 		parser, err := newParser(&cli{}, of, &out, &out, func(int) {})
 		require.NoError(t, err)
-		_, _ = parser.Parse(append(args, "-h")) // goes on behind the exit that is none
-		return out.String()
+		return parser, func(args ...string) string {
+			out.Reset()
+			_, err := parser.Parse(args) // goes on behind the exit that is none
+			return fmt.Sprint(out.String(), err)
+		}
 	}
-	whole, err := newParser(&cli{}, nil, io.Discard, io.Discard, func(int) {})
-	require.NoError(t, err)
+	whole, ofWhole := answers()
 	for _, command := range whole.Model.Children {
-		one, err := newParser(&cli{}, []string{command.Name}, io.Discard, io.Discard, func(int) {})
-		require.NoError(t, err)
+		one, ofOne := answers(command.Name)
 		require.Len(t, one.Model.Children, 1, command.Name)
-		args := []string{command.Name}
-		text := help(nil, args)
-		require.Contains(t, text, "Usage: restock "+command.Name)
-		require.Equal(t, text, help(args, args))
+		require.Contains(t, ofOne(command.Name, "-h"), "Usage: restock "+command.Name)
+		words := [][]string{{"-h"}, {"--nonsense"}, {"nonsense"}}
+		for _, part := range command.Children {
+			words = append(words, []string{part.Name, "-h"}, []string{part.Name, "--nonsense"})
+		}
+		for _, more := range words {
+			args := append([]string{command.Name}, more...)
+			require.Equal(t, ofWhole(args...), ofOne(args...))
+		}
 	}
 	require.Empty(t, others(nil))
 	require.Empty(t, others([]string{"--log-level", "debug", "version"}))

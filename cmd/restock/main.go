@@ -112,18 +112,18 @@ func newParser(c *cli, args []string, stdout, stderr io.Writer, exit func(int)) 
 // others are the fields of cli that are another command than the one that args begin with, and
 // none where args begin with something else.
 func others(args []string) (fields []string) {
-	named := false
+	found := false
 	for field := range reflect.TypeFor[cli]().Fields() {
 		if _, is := field.Tag.Lookup("cmd"); !is {
 			continue
 		}
 		if len(args) > 0 && args[0] == cmp.Or(field.Tag.Get("name"), strings.ToLower(field.Name)) {
-			named = true
+			found = true
 		} else {
 			fields = append(fields, field.Name)
 		}
 	}
-	if !named {
+	if !found {
 		return nil
 	}
 	return fields
@@ -134,7 +134,7 @@ func others(args []string) (fields []string) {
 func named(values map[string]string) kong.Option {
 	var pairs []string
 	for name, value := range values {
-		pairs = append(pairs, "${"+name+"}", value)
+		pairs = append(pairs, "${"+name+"}", strings.ReplaceAll(value, "$", "$$")) // which kong takes for one
 	}
 	names := strings.NewReplacer(pairs...)
 	return kong.PostBuild(func(k *kong.Kong) error {

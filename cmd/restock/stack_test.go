@@ -71,8 +71,12 @@ func (l *log) tail() string {
 func (l *log) race() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, report, _ := strings.Cut(l.buf.String(), "WARNING: DATA RACE")
-	return report[:min(4000, len(report))]
+	text := l.buf.String()
+	at := strings.Index(text, "WARNING: DATA RACE")
+	if at < 0 {
+		return ""
+	}
+	return text[at:min(at+4000, len(text))]
 }
 
 // launch starts a part and waits until it has printed its endpoint.
@@ -123,13 +127,16 @@ func (p *process) up() bool {
 // which it serves too.
 func watching(t testing.TB, env []string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(binary, args...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd, said := exec.Command(binary, args...), &log{}
+	cmd.Env, cmd.Stderr = append(os.Environ(), env...), said
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	p := &process{cmd: cmd}
-	t.Cleanup(p.kill)
+	t.Cleanup(func() {
+		p.kill()
+		assert.Empty(t, said.race(), "%v", args)
+	})
 	lines := bufio.NewScanner(out)
 	require.True(t, lines.Scan(), "%v ended without a line", args)
 	return lines.Text()

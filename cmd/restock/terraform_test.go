@@ -122,7 +122,7 @@ func TestTerraformMinimal(t *testing.T) {
 // TestTerraform applies the whole to an AWS API, runs every part as a process with the
 // command and the environment of its task and with no rights but its role's, plays the
 // story, and destroys it. Most of that is waiting, for which it should begin among the first:
-// go test lets tests that run in parallel begin in the reverse order of their files' names.
+// of Go 1.26's tests that run in parallel, those of the last files do.
 func TestTerraform(t *testing.T) {
 	t.Parallel()
 	needs(t, "terraform", "moto_server")
