@@ -262,7 +262,7 @@ func (w *world) work(f *factory) {
 	require.Eventually(w, func() bool {
 		waiting, held := w.counts(w.queue.URL)
 		return waiting+held == 0
-	}, patience, 2*time.Millisecond, "the queue is worked off")
+	}, patience, 10*time.Millisecond, "the queue is worked off")
 }
 
 // die makes n events of each group and lets them die.

@@ -113,7 +113,7 @@ func TestSendReadsBeforeItLocks(t *testing.T) {
 		var waits bool
 		require.NoError(t, w.owner.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits))
 		return waits
-	}, patience, 2*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 	for _, table := range []string{"parked_groups", "parked"} {
 		_, err = w.owner.Exec(t.Context(), `SELECT FROM `+table+` FOR UPDATE NOWAIT`)
 		require.NoError(t, err)
