@@ -304,6 +304,19 @@ func TestHelpOfOneCommand(t *testing.T) {
 	require.Empty(t, others([]string{"fly"}))
 }
 
+// TestNamed: what a name stands for is taken as it is, whatever it means to kong.
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	var c struct {
+		Dir string `default:"${dir}-drill"`
+	}
+	parser, err := kong.New(&c, named(map[string]string{"dir": "/srv/a$$b/${dir}/$"}))
+	require.NoError(t, err)
+	_, err = parser.Parse(nil)
+	require.NoError(t, err)
+	require.Equal(t, "/srv/a$$b/${dir}/$-drill", c.Dir)
+}
+
 // TestMigrateFromNothing: owners' databases, migrated, are ones that every part
 // works on; migrated again, one or both, nothing is done.
 func TestMigrateFromNothing(t *testing.T) {
