@@ -43,9 +43,8 @@ TEST = $(SCRATCH) $(RACE) CGO_ENABLED=1 go test -race -timeout 14m
 .PHONY: test
 test: ## Run all tests with the race detector; installs what they need if it can
 	@bash .ci/setup
-# The relay's take longest, and begin first. Those of whole systems, of many processes each, are not
-# beside the others; the fourth of them waits for Terraform.
-	$(TEST) -parallel 3 $$(go list ./relay ./... | grep -v '/cmd/restock$$')
+	$(TEST) -parallel 3 $$(go list ./... | grep -v '/cmd/restock$$')
+# Those of whole systems, of many processes each, are not beside the others. The fourth waits for Terraform.
 	$(TEST) -parallel 4 ./cmd/restock
 
 .PHONY: lint
