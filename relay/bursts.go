@@ -187,7 +187,7 @@ func (g *gatherer) fillInBurst() error {
 		// What came for as long as a pause was made meanwhile, and did not wait for us.
 		if now := time.Now(); !woken || now.Sub(began) > burstPause {
 			bytes, in := g.bursts.dry(now)
-			g.bytes, g.since, g.readAt, g.tookAll = bytes, now.Add(-in), now, true
+			g.bytes, g.since, g.readAt = bytes, now.Add(-in), now
 			return nil
 		}
 	}

@@ -34,7 +34,6 @@ type gatherer struct {
 	wakeup   wakeup       // as they came in the last span
 	since    time.Time    // when the span began
 	readAt   time.Time    // the last read in it, zero when it has been judged
-	tookAll  bool         // that read did, of a backlog
 	bytes    int          // read in it
 	messages atomic.Int64 // in it, as the stream that reads counts them
 	near     bool         // the server is on this host, and what the system buffers is small
@@ -109,7 +108,7 @@ func (g *gatherer) fill() error {
 	if !g.readAt.IsZero() {
 		g.measure()
 	}
-	if g.wakeup == inBacklog && g.near {
+	if g.inBursts() {
 		return g.fillInBurst()
 	}
 	if g.wakeup != atOnce && !g.unable {
@@ -152,13 +151,17 @@ func (g *gatherer) wait(w wakeup) (came bool, err error) {
 // measure judges what is to be expected from what came until the last read. It is called
 // before the next one, when the messages of the last are counted. Judged without them,
 // steady traffic would be taken for slow behind each read of little, and behind a backlog.
+// In bursts it is called behind a turn that took all, however short that was.
 func (g *gatherer) measure() {
 	in := g.readAt.Sub(g.since)
-	if w := wakeupFor(g.bytes, g.messages.Load(), in); g.tookAll || in >= gatherSpan || in >= backlogSpan && w == inBacklog {
+	if w := wakeupFor(g.bytes, g.messages.Load(), in); g.inBursts() || in >= gatherSpan || in >= backlogSpan && w == inBacklog {
 		g.expect(w, g.readAt)
 	}
-	g.readAt, g.tookAll = time.Time{}, false
+	g.readAt = time.Time{}
 }
+
+// inBursts tells whether a backlog is read in turns.
+func (g *gatherer) inBursts() bool { return g.wakeup == inBacklog && g.near }
 
 // expect readies for bytes that come so from now on.
 func (g *gatherer) expect(w wakeup, now time.Time) {
