@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"os"
-	"strings"
 	"testing"
 
 	"github.com/restock-dev/restock/internal/localpg/pgtest"
@@ -16,9 +15,6 @@ var binary string
 
 const asProgram = "RESTOCK_TEST_AS_PROGRAM"
 
-// slackened names the variable that has a program begin once.
-var slackened, once, _ = strings.Cut(service.Slackened, "=")
-
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
@@ -28,7 +24,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	// Programs under test begin once, since with the race detector that takes half a second.
-	if err := errors.Join(os.Setenv(asProgram, "yes"), os.Setenv(slackened, once)); err != nil {
+	if err := errors.Join(os.Setenv(asProgram, "yes"), os.Setenv(service.SlackenedName, "1")); err != nil {
 		panic(err)
 	}
 	os.Exit(pgtest.Main(m))

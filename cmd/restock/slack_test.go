@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/restock-dev/restock/internal/service"
-	"github.com/restock-dev/restock/schema"
 )
 
 func TestWhatSlackens(t *testing.T) {
@@ -46,21 +45,15 @@ func TestBeginsAgain(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no timer slack")
 	}
-	db, pool := newDatabase(t, store)
-	again := slackened + "="
-	s := &stack{t: t, ctx: t.Context(), db: db, pool: pool, aws: launch(t, nil, "localaws", "--addr", "127.0.0.1:0")}
-	s.clients()
-	api := launch(t, []string{again, "RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleAPI, password), "RESTOCK_CALLBACK_SECRETS=0123456789abcdef"}, "api", "--addr", "127.0.0.1:0", "--log-level", "error")
-	relay := launch(t, []string{
-		again, "RESTOCK_DATABASE_URL=" + db.RoleDSN(schema.RoleRelay, password), "RESTOCK_TOPIC_ARN=" + s.topic,
-		"AWS_ENDPOINT_URL=" + s.aws.endpoints["aws"], "AWS_REGION=ap-northeast-2", "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
-	}, "relay")
-	factory := launch(t, []string{again}, "factory", "--addr", "127.0.0.1:0")
-	require.True(t, hasBegunAgain(t, api))
-	require.True(t, hasBegunAgain(t, relay))
-	require.False(t, hasBegunAgain(t, factory))
+	s := newStack(t)
+	for _, p := range []*process{s.api, s.relay, s.factory} {
+		p.env = append(p.env, service.SlackenedName+"=")
+		p.restart()
+	}
+	require.True(t, hasBegunAgain(t, s.api))
+	require.True(t, hasBegunAgain(t, s.relay))
+	require.False(t, hasBegunAgain(t, s.factory))
 	s.sell(1, 10, "A")
-	s.apiURL = api.endpoints["api"]
 	require.Equal(t, http.StatusOK, s.checkout(http.DefaultClient, "A", ""))
 	s.eventually("its events are published", func() bool { return s.count(`ledger WHERE outcome = 'published'`) == s.count(`outbox`) })
 }

@@ -56,8 +56,7 @@ func SlackenTimers(env []string) error {
 		return err
 	}
 	// A program reads the first value of a name.
-	name, _, _ := strings.Cut(Slackened, "=")
-	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, SlackenedName+"=") })
 	err = syscall.Exec(program, os.Args, append(env, Slackened)) //nolint:gosec // G204: this program
 	// It is still here. Go lowers the limit of open files, which it has raised, before it
 	// tries to execute.

@@ -102,8 +102,7 @@ func self(t *testing.T) string {
 const defaultSlack = 50_000
 
 func TestSlackenTimers(t *testing.T) {
-	name, _, _ := strings.Cut(service.Slackened, "=")
-	s, pid := startSlackened(t, self(t), "OF_MINE=1", name+"=0")
+	s, pid := startSlackened(t, self(t), "OF_MINE=1", service.SlackenedName+"=0")
 	require.Empty(t, s.Err)
 	require.Equal(t, pid, s.PID)
 	require.Equal(t, []string{"be-slackened", "an argument"}, s.Args[1:])
@@ -112,7 +111,7 @@ func TestSlackenTimers(t *testing.T) {
 	require.Equal(t, 1_000_000, s.Another, "every thread has it, or the runtime's own may not")
 	require.Contains(t, s.Env, "OF_MINE=1")
 	require.Contains(t, s.Env, service.Slackened, "or it would begin for ever where the slack does not survive")
-	require.NotContains(t, s.Env, name+"=0", "which is what would be read")
+	require.NotContains(t, s.Env, service.SlackenedName+"=0", "which is what would be read")
 }
 
 func TestSlackenTimersLeavesAChosenSlack(t *testing.T) {
