@@ -35,7 +35,7 @@ image: ## Build the container image with buildah or docker
 
 # The race detector has each process sleep for a second when its work is done, which for most of
 # the programs under test is twice what they take, and keeps its shadow in small pages, to which
-# a program that begins comes by thousands of faults. The second is a flag of LLVM's sanitizers.
+# a program that begins comes by thousands of faults. The flag for these is of LLVM's sanitizers.
 # https://go.dev/doc/articles/race_detector#Options
 RACE = GORACE="atexit_sleep_ms=0 no_huge_pages_for_shadow=0 $$GORACE"
 TEST = $(SCRATCH) $(RACE) CGO_ENABLED=1 go test -race -timeout 14m
